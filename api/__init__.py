@@ -1,0 +1,1 @@
+"""The HTTP API: writes in one transaction, precomputed reads."""

@@ -1,0 +1,1 @@
+"""The ways into and out of Kafka: connector configs, the Kafka source and sink, dead letters."""

@@ -1,0 +1,1 @@
+"""One Bytewax flow per read model: wiring only."""

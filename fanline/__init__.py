@@ -1,0 +1,1 @@
+"""What every room shares: settings, identifiers, clock, errors, codecs, logging and the command line."""

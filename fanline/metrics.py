@@ -1,0 +1,33 @@
+"""Every Prometheus metric of Fanline, declared once: this list is the documentation.
+
+Names follow the Prometheus conventions: base units, `_total` for counters, `_seconds` for durations.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
+
+# Dataflows.
+LAG_SECONDS = Gauge(
+    "fanline_lag_seconds",
+    "Age of the newest record that the stage has passed; 0 when it has reached the end of the partition.",
+    ["flow", "stage", "topic", "partition"],
+)
+RECORDS = Counter("fanline_records_total", "Kafka records that a flow has read.", ["flow", "topic"])
+BATCH_SIZE = Histogram("fanline_batch_size", "Items in one write to a sink.", ["flow", "sink"], buckets=SIZE_BUCKETS)
+SINK_SECONDS = Histogram(
+    "fanline_sink_seconds", "From sending a batch to its acknowledgement.", ["flow", "sink"], buckets=LATENCY_BUCKETS
+)
+SINK_RETRIES = Counter("fanline_sink_retries_total", "Batches that a sink had to send again.", ["flow", "sink"])
+DEAD_LETTERS = Counter("fanline_dead_letters_total", "Records sent to the dead-letter topic.", ["flow", "reason"])
+
+# Timelines.
+DELIVERIES = Counter("fanline_deliveries_total", "Posts appended to a warm home timeline.")
+DELIVERIES_COLD = Counter("fanline_deliveries_cold_total", "Deliveries skipped because the timeline was cold.")
+COMPACTIONS = Counter("fanline_compactions_total", "Home timelines sorted, deduplicated and trimmed.")
+POST_TO_TIMELINE_SECONDS = Histogram(
+    "fanline_post_to_timeline_seconds",
+    "From the commit of a post to the acknowledged append to its last follower's timeline.",
+    buckets=LATENCY_BUCKETS,
+)

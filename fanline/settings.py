@@ -1,0 +1,73 @@
+"""One typed settings object, read from environment variables that start with `FANLINE_`."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fanline.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Every setting of every part; each has a type, a default and a description (docs/settings.md lists them)."""
+
+    model_config = SettingsConfigDict(env_prefix="FANLINE_", extra="ignore", frozen=True)
+
+    # Where things are.
+    state_dir: Path = Field(Path(".fanline"), description="Folder of the local stack's data, logs and downloads.")
+    host: str = Field("127.0.0.1", description="Address that local servers and the API bind to.")
+
+    # The local stack's ports.
+    postgres_port: int = Field(15432, description="Port of Postgres.")
+    redis_port: int = Field(16379, description="Port of Valkey or Redis.")
+    kafka_port: int = Field(19092, description="Port of the Kafka broker.")
+    kafka_controller_port: int = Field(19093, description="Port of the KRaft controller.")
+    connect_port: int = Field(18083, description="Port of Kafka Connect's REST API.")
+    registry_port: int = Field(18081, description="Port of the schema registry.")
+    opensearch_port: int = Field(9250, description="HTTP port of OpenSearch.")
+
+    # Servers' addresses; empty means the local stack's.
+    database_url: SecretStr = Field(SecretStr(""), description="Postgres or CockroachDB connection URL; empty: the local stack.")
+    redis_url: SecretStr = Field(SecretStr(""), description="Redis or Valkey URL; empty: the local stack.")
+    redis_cluster: bool = Field(False, description="Whether redis_url names a node of a Redis Cluster.")
+    kafka_bootstrap_servers: str = Field("", description="Kafka bootstrap servers; empty: the local stack.")
+    connect_url: str = Field("", description="URL of Kafka Connect's REST API; empty: the local stack.")
+    registry_url: str = Field("", description="URL of the schema registry (Confluent API, ccompat v7); empty: the local stack.")
+    opensearch_url: str = Field("", description="URL of OpenSearch; empty: the local stack.")
+
+    # Kafka.
+    kafka_partitions: int = Field(4, ge=1, description="Partitions of each topic that Fanline creates.")
+    kafka_replication_factor: int = Field(1, ge=1, description="Replication factor of each topic that Fanline creates.")
+
+    # Dataflows.
+    flow_instance: int = Field(0, ge=0, description="Which instance of a flow this process is, from 0.")
+    flow_instances: int = Field(1, ge=1, description="How many instances of the flow run; each reads its share of partitions.")
+    metrics_port: int = Field(0, ge=0, description="Port of a dataflow's /metrics; 0: the flow's own default.")
+
+    # Timelines.
+    timeline_cap: int = Field(800, ge=10, description="Entries that a home timeline keeps in Redis.")
+    timeline_slack: int = Field(200, ge=1, description="Entries above the cap at which a timeline is compacted.")
+    timeline_warm_days: int = Field(30, ge=1, description="Days after its last read that a home timeline stays warm.")
+    celebrity_threshold: int = Field(10_000, ge=1, description="Followers above which posts are pulled by readers, not pushed.")
+    followers_chunk: int = Field(1_000, ge=8, description="Followers in one chunk of an author's followers.")
+
+    # The API.
+    api_port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
+    public_url: str = Field("", description="URL under which clients reach the API; empty: http://host:api_port.")
+
+    # Telemetry.
+    log_level: str = Field("info", description="Least severe level that is logged: debug, info, warning or error.")
+    otlp_endpoint: str = Field("", description="OTLP/HTTP endpoint for spans; empty: spans are not exported.")
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process; raises `ConfigurationError` naming each setting that does not hold."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"FANLINE_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()
+        )
+        raise ConfigurationError(f"A setting cannot be used: {faults}.") from error

@@ -1,0 +1,1 @@
+"""One module per read model: layout, write commands, read commands and SQL oracle."""

@@ -1,0 +1,1 @@
+"""Avro contracts of the domain events."""

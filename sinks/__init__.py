@@ -1,0 +1,1 @@
+"""Bytewax sinks: batching, retries and flushing, and no feature."""
