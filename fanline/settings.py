@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     # Telemetry.
     log_level: str = Field("info", description="Least severe level that is logged: debug, info, warning or error.")
     otlp_endpoint: str = Field("", description="OTLP/HTTP endpoint for spans; empty: spans are not exported.")
+    trace_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of new traces that are sampled when spans are exported."
+    )
 
 
 @lru_cache(maxsize=1)
