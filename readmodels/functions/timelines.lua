@@ -1,0 +1,130 @@
+#!lua name=fanline_timelines
+
+-- Lists of entries behind a header; readmodels/entries.py documents both. A Lua number cannot hold a 64-bit id
+-- and string comparison follows the server's locale, so ids are compared as two 32-bit halves.
+
+local function less(a, b)
+  local a_high, a_low = struct.unpack('>I4I4', a)
+  local b_high, b_low = struct.unpack('>I4I4', b)
+  if a_high ~= b_high then return a_high < b_high end
+  return a_low < b_low
+end
+
+local function greatest(a, b)
+  if less(a, b) then return b end
+  return a
+end
+
+local function floor_of(header)
+  if string.sub(header, 1, 1) == 'B' then return string.sub(header, 10, 17) end
+  return string.sub(header, 2, 9)
+end
+
+local function with_floor(header, floor)
+  if string.sub(header, 1, 1) == 'B' then return string.sub(header, 1, 9) .. floor end
+  return 'F' .. floor
+end
+
+local function push(key, entries)
+  for from = 1, #entries, 1000 do
+    redis.call('RPUSH', key, unpack(entries, from, math.min(from + 999, #entries)))
+  end
+end
+
+-- Sorts the list's entries and the given ones, removes duplicates, keeps the newest `cap` of them and raises the
+-- floor to the newest id that was cut. LTRIM and LSET keep the key, and so its time to live.
+local function rewrite(key, header, more, first_more, cap)
+  local floor, seen, entries = floor_of(header), {}, {}
+  local function take(entry)
+    local id = string.sub(entry, 1, 8)
+    if not seen[id] then seen[id] = true; entries[#entries + 1] = entry end
+  end
+  for _, entry in ipairs(redis.call('LRANGE', key, 1, -1)) do take(entry) end
+  for at = first_more, #more do take(more[at]) end
+  table.sort(entries, less)
+  local cut = math.max(0, #entries - cap)
+  if cut > 0 then floor = greatest(floor, string.sub(entries[cut], 1, 8)) end
+  local kept = {}
+  for at = cut + 1, #entries do kept[#kept + 1] = entries[at] end
+  redis.call('LTRIM', key, 0, 0)
+  redis.call('LSET', key, 0, with_floor(header, floor))
+  push(key, kept)
+end
+
+-- Cuts a list that has grown past cap + slack. Entries arrive nearly in order, so cutting the oldest arrivals is
+-- enough and needs no sort, as long as it does not raise the floor past the middle of what stays.
+local function compact(key, cap)
+  local header = redis.call('LINDEX', key, 0)
+  if not header then return 0 end
+  local excess = redis.call('LLEN', key) - 1 - cap
+  if excess <= 0 then return 0 end
+  local floor = floor_of(header)
+  for _, entry in ipairs(redis.call('LRANGE', key, 1, excess)) do
+    floor = greatest(floor, string.sub(entry, 1, 8))
+  end
+  local middle = redis.call('LINDEX', key, -math.max(1, math.floor(cap / 2)))
+  if less(floor, middle) then
+    redis.call('LTRIM', key, excess, -1)
+    redis.call('LSET', key, 0, with_floor(header, floor))
+  else
+    rewrite(key, header, {}, 1, cap)
+  end
+  return excess
+end
+
+-- KEYS[1]: a timeline. ARGV[1]: cap. Returns how many entries were in excess.
+redis.register_function('timeline_compact', function(keys, args)
+  return compact(keys[1], tonumber(args[1]))
+end)
+
+-- Places the marker of a build, so that pushes are kept from now on.
+-- KEYS[1]: a timeline. ARGV: token (8 bytes), seconds after which an abandoned build is forgotten.
+-- Returns 1 if this call placed it.
+redis.register_function('timeline_begin', function(keys, args)
+  if redis.call('EXISTS', keys[1]) == 1 then return 0 end
+  redis.call('RPUSH', keys[1], 'B' .. args[1] .. string.rep('\0', 8))
+  redis.call('EXPIRE', keys[1], args[2])
+  return 1
+end)
+
+-- Ends a build: merges the database's entries with those pushed meanwhile.
+-- KEYS[1]: a timeline. ARGV: token, floor (8 bytes), cap, seconds to live, entries. Returns 1 if the build was still ours.
+redis.register_function('timeline_merge', function(keys, args)
+  local header = redis.call('LINDEX', keys[1], 0)
+  if not header or string.sub(header, 1, 9) ~= 'B' .. args[1] then return 0 end
+  local floor = greatest(floor_of(header), args[2])
+  rewrite(keys[1], 'F' .. floor, args, 5, tonumber(args[3]))
+  redis.call('EXPIRE', keys[1], args[4])
+  return 1
+end)
+
+-- Merges an author's recent list into a warm timeline. KEYS[1]: a timeline. ARGV: the recent list's floor, cap, entries.
+-- Returns 1 if the timeline is warm.
+redis.register_function('timeline_backfill', function(keys, args)
+  local header = redis.call('LINDEX', keys[1], 0)
+  if not header then return 0 end
+  rewrite(keys[1], with_floor(header, greatest(floor_of(header), args[1])), args, 3, tonumber(args[2]))
+  return 1
+end)
+
+-- Adds a post to its author's own recent list, then tells how it is to be spread.
+-- KEYS: the recent list, the author's follower facts. ARGV: entry, cap, slack. Returns {state, chunks}.
+redis.register_function('recent_add', function(keys, args)
+  if redis.call('EXISTS', keys[1]) == 0 then redis.call('RPUSH', keys[1], 'F' .. string.rep('\0', 8)) end
+  local length = redis.call('RPUSH', keys[1], args[1]) - 1
+  if length > tonumber(args[2]) + tonumber(args[3]) then compact(keys[1], tonumber(args[2])) end
+  local facts = redis.call('HMGET', keys[2], 'state', 'chunks')
+  return {facts[1] or 'push', tonumber(facts[2] or '1')}
+end)
+
+-- Merges the database's newest entries into an author's recent list, made if it is not there.
+-- KEYS[1]: the recent list. ARGV: floor, cap, entries.
+redis.register_function('recent_restore', function(keys, args)
+  local header = redis.call('LINDEX', keys[1], 0)
+  if not header then
+    header = 'F' .. string.rep('\0', 8)
+    redis.call('RPUSH', keys[1], header)
+  end
+  rewrite(keys[1], with_floor(header, greatest(floor_of(header), args[1])), args, 3, tonumber(args[2]))
+  return 1
+end)
