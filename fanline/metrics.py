@@ -31,3 +31,7 @@ POST_TO_TIMELINE_SECONDS = Histogram(
     "From the commit of a post to the acknowledged append to its last follower's timeline.",
     buckets=LATENCY_BUCKETS,
 )
+
+# Database.
+SQL_STATEMENTS = Counter("fanline_sql_statements_total", "SQL statements that this process has executed.")
+SQL_RETRIES = Counter("fanline_sql_retries_total", "Transactions run again after a serialisation failure or deadlock.")
