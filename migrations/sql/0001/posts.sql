@@ -16,6 +16,8 @@ CREATE TABLE posts (
     -- A repost does not outlive its original.
     repost_of_id            bigint REFERENCES posts (id) ON DELETE CASCADE,
     application_id          uuid REFERENCES applications (id) ON DELETE SET NULL,
+    -- W3C trace context of the request: the row's change carries the trace to the read models.
+    traceparent             text CHECK (char_length(traceparent) = 55),
     created_at              timestamptz NOT NULL DEFAULT now(),
     edited_at               timestamptz,
     PRIMARY KEY (id) ${hash_sharded},
