@@ -25,7 +25,16 @@ class Settings(BaseSettings):
     kafka_controller_port: int = Field(19093, description="Port of the KRaft controller.")
     connect_port: int = Field(18083, description="Port of Kafka Connect's REST API.")
     registry_port: int = Field(18081, description="Port of the schema registry.")
-    opensearch_port: int = Field(9250, description="HTTP port of OpenSearch.")
+    opensearch_port: int = Field(
+        9250, ge=9201, le=9299, description="HTTP port of OpenSearch; its runner takes 9201 to 9299 only."
+    )
+    opensearch_transport_port: int = Field(9300, description="Port that OpenSearch's nodes use among themselves.")
+    flows_metrics_port: int = Field(
+        19101, description="Port of the first dataflow's /metrics in the local stack; the others follow it."
+    )
+    servers_dir: Path | None = Field(
+        None, description="Folder of the downloaded servers; not set: `servers` in state_dir."
+    )
 
     # Servers' addresses; empty means the local stack's.
     database_url: SecretStr = Field(SecretStr(""), description="Postgres or CockroachDB connection URL; empty: the local stack.")
@@ -35,6 +44,18 @@ class Settings(BaseSettings):
     connect_url: str = Field("", description="URL of Kafka Connect's REST API; empty: the local stack.")
     registry_url: str = Field("", description="URL of the schema registry (Confluent API, ccompat v7); empty: the local stack.")
     opensearch_url: str = Field("", description="URL of OpenSearch; empty: the local stack.")
+
+    # The servers as Kafka Connect sees them.
+    connect_database_url: SecretStr = Field(
+        SecretStr(""),
+        description="Postgres connection URL with which Debezium connects; empty: the local stack, role fanline_cdc.",
+    )
+    connect_registry_url: str = Field(
+        "", description="URL of the registry's own API (v2) as Kafka Connect reaches it; empty: the local stack."
+    )
+    connect_timeout_seconds: float = Field(
+        60.0, gt=0, description="How long to wait for connectors to run after a change."
+    )
 
     # Kafka.
     kafka_partitions: int = Field(4, ge=1, description="Partitions of each topic that Fanline creates.")
