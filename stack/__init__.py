@@ -1,1 +1,1 @@
-"""The local stack: real servers from packages."""
+"""The local stack: real servers from packages, one process table, readiness, logs and a data folder."""

@@ -1,0 +1,71 @@
+"""The command line `fanline`: subcommands are named here and imported when they are called."""
+
+import importlib
+import sys
+
+import click
+
+from fanline.errors import FanlineError
+
+# Name, where the click command is, and its line in `fanline --help`.
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("up", "stack.cli:up", "Start the local system and wait until all answers."),
+    ("down", "stack.cli:down", "Stop the local system in an order that loses nothing."),
+    ("status", "stack.cli:status", "Show servers, connectors, dataflows and the API."),
+    ("migrate", "fanline.cli_database:migrate", "Bring the database schema up to date."),
+    ("topics", "connectors.cli_topics:topics", "Create or compare Kafka topics."),
+    ("schemas", "schemas.cli:schemas", "Check or register the domain events' schemas."),
+    ("connectors", "connectors.cli:connectors", "Compare, apply and steer Debezium's connectors."),
+    ("dataflow", "dataflows.cli:dataflow", "Run one dataflow."),
+    ("api", "fanline.cli_api:api", "Serve the API."),
+    ("load", "fanline.cli_load:load", "Load a graph and posts into a running system."),
+    ("demo", "fanline.cli_demo:demo", "Start everything, load it, and compare every timeline with SQL."),
+    ("audit", "fanline.cli_audit:audit", "Compare the read models with SQL."),
+)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that `fanline status` loads no Kafka client."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of `COMMANDS`."""
+        return [name for name, _, _ in COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        for name, target, _ in COMMANDS:
+            if name == cmd_name:
+                module, _, attribute = target.partition(":")
+                command = getattr(importlib.import_module(module), attribute)
+                assert isinstance(command, click.Command)
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help's list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, _, help_line in COMMANDS])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fanline")
+def fanline() -> None:
+    """Run and look after Fanline; settings are environment variables FANLINE_* (docs/settings.md)."""
+
+
+def main() -> None:
+    """Entry point: expected failures are one plain sentence on standard error and their exit code."""
+    try:
+        fanline(standalone_mode=False)
+    except FanlineError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Detached processes and their records: started, found again by another command, and stopped.
+
+A record holds the process's start time beside its id, so that an id which the system gave to somebody else since is
+never taken for ours.
+"""
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from stack.layout import Layout
+from stack.prepare import postgres_runner
+from stack.table import Process
+
+LOG_LIMIT = 20_000_000  # bytes; a longer log is set aside when its process starts
+
+
+@dataclass(frozen=True)
+class Record:
+    """A process that was started: its id and the time at which it started, in seconds as the system counts them."""
+
+    pid: int
+    created: float
+
+    def process(self) -> psutil.Process | None:
+        """The process if it still runs."""
+        try:
+            found = psutil.Process(self.pid)
+            same = abs(found.create_time() - self.created) < 1
+            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def record_path(layout: Layout, name: str) -> Path:
+    """File of the record of the process `name`."""
+    return layout.run / f"{name}.pid.json"
+
+
+def supervisor_state_path(layout: Layout, name: str) -> Path:
+    """File in which the supervisor of `name` says what it does; see stack.supervise."""
+    return layout.run / f"{name}.supervisor.json"
+
+
+def read_record(layout: Layout, name: str) -> Record | None:
+    """The record of `name`, whether it runs or not; None when it was never started or was stopped properly."""
+    try:
+        return Record(**json.loads(record_path(layout, name).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def running(layout: Layout, name: str) -> psutil.Process | None:
+    """The process `name` of this stack if it runs."""
+    record = read_record(layout, name)
+    return record.process() if record else None
+
+
+def spawn(process: Process, layout: Layout) -> Record:
+    """Start `process` in a session of its own, its output in its log, and record it."""
+    command, user = _command(process, layout)
+    log = layout.log(process.name)
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(process, layout),
+            user=user,
+            extra_groups=None if user is None else [],
+        )
+    record = Record(child.pid, psutil.Process(child.pid).create_time())
+    path = record_path(layout, process.name)
+    path.with_suffix(".new").write_text(json.dumps(asdict(record)))
+    path.with_suffix(".new").replace(path)
+    return record
+
+
+def _command(process: Process, layout: Layout) -> tuple[list[str], str | None]:
+    command, user = list(process.command), None
+    if process.unprivileged:
+        runner = postgres_runner(layout)
+        moved = {str(layout.data(process.name)): str(runner.data)}
+        program = runner.programs / Path(command[0]).relative_to(layout.postgres)
+        command = [*runner.prefix, str(program), *(moved.get(part, part) for part in command[1:])]
+        user = runner.user
+    if process.supervised:
+        state = supervisor_state_path(layout, process.name)
+        state.unlink(missing_ok=True)
+        supervisor = [command[0], "-m", "stack.supervise", str(state), str(process.stop_seconds - 5)]
+        command = [*supervisor, *command]
+    return [_archive_option(part) for part in command], user
+
+
+def _archive_option(part: str) -> str:
+    """Use a JVM archive that is there, else have it written when the JVM ends."""
+    option, _, path = part.partition("=")
+    return f"-XX:AOTCacheOutput={path}" if option == "-XX:AOTCache" and not Path(path).exists() else part
+
+
+def _environment(process: Process, layout: Layout) -> dict[str, str]:
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")
+    }
+    place = {"FANLINE_STATE_DIR": str(layout.state), "FANLINE_SERVERS_DIR": str(layout.servers)}
+    return inherited | place | process.environment
+
+
+def stop(process: Process, layout: Layout) -> bool:
+    """Ask `process` to stop, wait `stop_seconds`, then kill it with its children. True when it went by itself."""
+    found = running(layout, process.name)
+    willing = True
+    if found is not None:
+        family = [found, *_children(found)]
+        found.send_signal(process.stop_signal)
+        _, left = psutil.wait_procs(family, timeout=process.stop_seconds)
+        willing = not left
+        for straggler in left:
+            straggler.kill()
+        psutil.wait_procs(left, timeout=5)
+    record_path(layout, process.name).unlink(missing_ok=True)
+    supervisor_state_path(layout, process.name).unlink(missing_ok=True)
+    return willing
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def memory(process: psutil.Process) -> tuple[int, int | None]:
+    """Bytes of `process` with its children: resident, and proportional (None where the system does not tell)."""
+    resident, proportional = 0, 0
+    known = True
+    for member in [process, *_children(process)]:
+        try:
+            resident += member.memory_info().rss
+            full = member.memory_full_info()
+            known = known and hasattr(full, "pss")
+            proportional += getattr(full, "pss", 0)
+        except psutil.NoSuchProcess:
+            continue
+        except psutil.AccessDenied:
+            known = False
+    return resident, proportional if known else None
+
+
+def last_lines(path: Path, count: int = 8) -> list[str]:
+    """The last non-empty lines of a log, none when there is no log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16_384))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-count:]
+
+
+def started_before_boot(record: Record) -> bool:
+    """Whether the machine was started anew since: such a process did not crash."""
+    return record.created < psutil.boot_time() - 1
+
+
+def age(process: psutil.Process) -> float:
+    """Seconds since the process started."""
+    return time.time() - process.create_time()

@@ -1,0 +1,95 @@
+"""Runs one command and starts it again when it ends by itself: `python -m stack.supervise STATE GRACE COMMAND...`.
+
+SIGTERM and SIGINT go through to the command, which has GRACE seconds to drain before it is killed; then the supervisor
+ends too. STATE is a JSON file that says what the command does: `state` (running, waiting), `pid`, `restarts`, and of the
+last end `last_exit` (exit code, negative for a signal) and `last_end` (Unix seconds).
+
+It imports the standard library's small modules only: one supervisor stands beside every dataflow.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+FIRST_PAUSE = 0.5  # seconds before the first restart; each further one doubles it
+LONGEST_PAUSE = 15.0
+HEALTHY_AFTER = 30.0  # a command that ran this long starts again with the first pause
+PR_SET_PDEATHSIG = 1
+
+
+def pause_before_restart(failures: int) -> float:
+    """Seconds to wait after the `failures`-th end in a row, counted from 1."""
+    return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (min(failures, 16) - 1)))
+
+
+class Supervisor:
+    """Keeps one command running until it is asked to stop."""
+
+    def __init__(self, state_path: str, grace: float, command: list[str]) -> None:
+        self.state_path = state_path
+        self.grace = grace
+        self.command = command
+        self.stopping = False
+        self.child: subprocess.Popen[bytes] | None = None
+        self.state: dict[str, object] = {"restarts": 0, "last_exit": None, "last_end": None}
+
+    def run(self) -> None:
+        """Run, restart and wait until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        failures = 0
+        while not self.stopping:
+            started = time.monotonic()
+            self.child = subprocess.Popen(self.command, preexec_fn=_end_with_parent)
+            if self.stopping:  # asked to stop while the command was being started
+                self.child.terminate()
+            self._write("running", self.child.pid)
+            code = self._wait()
+            if self.stopping:
+                return
+            failures = 1 if time.monotonic() - started > HEALTHY_AFTER else failures + 1
+            pause = pause_before_restart(failures)
+            self.state.update(restarts=int(str(self.state["restarts"])) + 1, last_exit=code, last_end=time.time())
+            self._write("waiting", None)
+            print(f"supervisor: ended with code {code}, starts again in {pause} s", flush=True)  # noqa: T201
+            deadline = time.monotonic() + pause
+            while not self.stopping and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    def _wait(self) -> int:
+        assert self.child is not None
+        deadline: float | None = None
+        while True:
+            try:
+                return self.child.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                if self.stopping:
+                    deadline = deadline or time.monotonic() + self.grace
+                    if time.monotonic() > deadline:
+                        self.child.kill()
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.stopping = True
+        if self.child is not None and self.child.poll() is None:
+            self.child.terminate()
+
+    def _write(self, state: str, pid: int | None) -> None:
+        self.state.update(state=state, pid=pid)
+        unfinished = f"{self.state_path}.new"
+        with open(unfinished, "w") as file:
+            json.dump(self.state, file)
+        os.replace(unfinished, self.state_path)
+
+
+def _end_with_parent() -> None:
+    """On Linux the command is asked to stop when its supervisor is killed, so that it is never left alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    Supervisor(sys.argv[1], float(sys.argv[2]), sys.argv[3:]).run()
