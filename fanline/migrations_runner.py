@@ -17,6 +17,7 @@ import migrations
 from fanline import database
 from fanline.errors import ConfigurationError
 from fanline.settings import Settings
+from migrations.publications import PUBLICATIONS
 from migrations.render import SQL_DIR, Dialect, render, statements
 
 CDC_ROLE = "fanline_cdc"
@@ -117,3 +118,13 @@ def _grant(settings: Settings) -> None:
         text = (SQL_DIR / "grants.sql").read_text("utf-8").replace("${database}", name)
         for statement in statements(render(text, "postgres")):
             connection.execute(statement.encode())
+        for publication, (tables, operations) in PUBLICATIONS.items():
+            _publish(connection, publication, tables, operations)
+
+
+def _publish(connection: psycopg.Connection[Any], name: str, tables: tuple[str, ...], operations: str) -> None:
+    exists = connection.execute("SELECT FROM pg_publication WHERE pubname = %s", [name]).rowcount
+    statement = "ALTER PUBLICATION {} SET TABLE {}" if exists else "CREATE PUBLICATION {} FOR TABLE {}"
+    targets = sql.SQL(", ").join(map(sql.Identifier, tables))
+    connection.execute(sql.SQL(statement).format(sql.Identifier(name), targets))
+    connection.execute(sql.SQL("ALTER PUBLICATION {} SET (publish = {})").format(sql.Identifier(name), operations))
