@@ -31,7 +31,7 @@ class Redis:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A SQL query with named parameters."""
+    """A SQL query with named parameters; its rows are mappings from column to value."""
 
     sql: str
     parameters: Mapping[str, Any]

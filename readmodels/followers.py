@@ -27,7 +27,9 @@ DRAINING = b"draining"
 
 CELEBRITIES = b"celebrities"
 
-ALL_EDGES = "SELECT followee_id, follower_id FROM follows ORDER BY followee_id"
+EDGES_OF_AUTHORS = """
+SELECT followee_id, follower_id FROM follows WHERE followee_id = ANY(%(authors)s::uuid[]) ORDER BY followee_id
+"""
 ORACLE = "SELECT follower_id FROM follows WHERE followee_id = %(author)s"
 
 

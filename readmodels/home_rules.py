@@ -1,10 +1,10 @@
 """What a viewer sees of a home timeline: the rules of `timelines.HOME`, over facts that were read from anywhere.
 
-    - one's own posts, and of followed people all but direct ones (which are never in a timeline but one's own);
-    - a reply only if it is to oneself, to its own author or to somebody followed;
-    - a repost only of people whose reposts the viewer wants, always one's own;
-    - nothing by, and no repost of, somebody blocked in either direction or muted;
-    - of a post and its reposts only the newest that is visible.
+- one's own posts, and of followed people all but direct ones (which are never in a timeline but one's own);
+- a reply only if it is to oneself, to its own author or to somebody followed;
+- a repost only of people whose reposts the viewer wants, always one's own;
+- nothing by, and no repost of, somebody blocked in either direction or muted;
+- of a post and its reposts only the newest that is visible.
 """
 
 from collections.abc import Generator, Mapping, Sequence

@@ -4,6 +4,8 @@ Layout: `r:{<user id>}`, a list as in readmodels/entries.py, without direct post
 follow the author (their timeline is backfilled) and by readers when the author is a celebrity.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from fanline.ids import pack_id
@@ -39,7 +41,7 @@ def read(author: UUID) -> Command:
     return command(recent_key(author), b"LRANGE", 0, -1)
 
 
-def restore(author: UUID, rows: list[tuple[int, int | None]], cap: int) -> Command:
-    """Merges `(id, repost_of_id)` rows of `NEWEST_BY_AUTHOR`, newest first."""
+def restore(author: UUID, rows: Sequence[Mapping[str, Any]], cap: int) -> Command:
+    """Merges rows of `NEWEST_BY_AUTHOR`, newest first."""
     floor, entries = floor_and_entries(rows, cap)
     return call(b"recent_restore", [recent_key(author)], pack_id(floor), cap, *entries)

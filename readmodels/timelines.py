@@ -4,7 +4,7 @@ Layout: `t:{<user id>}`, a list as in readmodels/entries.py. It exists while the
 FANLINE_TIMELINE_WARM_DAYS); pushes to a cold one do nothing (RPUSHX). It holds all that was posted, and what the viewer
 may see is decided at read (readmodels/home_rules.py), so that a block, a mute, an unfollow or a delete needs no write
 here and works backwards. Past the cap the oldest entries are cut and the header's floor tells where the database has to
-go on.
+go on. A list whose generation is not the one that readmodels/readiness.py gives is as good as absent.
 
 The oracle, `HOME`, is what a read must equal.
 """
@@ -19,7 +19,7 @@ from readmodels.effects import Command, Effects, Query, Redis, call, command
 from readmodels.entries import floor_and_entries
 
 BUILD_SECONDS = 60
-"""An abandoned build is forgotten after this time: far longer than its query takes, short enough that its list stays small."""
+"""An abandoned build is forgotten after this: far longer than its query takes, short enough to keep its list small."""
 
 # Everybody whose posts the viewer sees, and everybody who is hidden from the viewer.
 _PEOPLE = """
@@ -146,7 +146,7 @@ def backfill(viewer: UUID, recent_list: Sequence[bytes], cap: int) -> Command:
     return call(b"timeline_backfill", [timeline_key(viewer)], header[1:9], cap, *entries)
 
 
-def build(viewer: UUID, cap: int, warm_seconds: int) -> Effects[bool]:
+def build(viewer: UUID, generation: bytes, cap: int, warm_seconds: int) -> Effects[bool]:
     """Makes a cold timeline warm; False if somebody else is building it or the list was lost meanwhile.
 
     The marker is placed before the database is asked: what commits later is pushed to the marked list, and what
@@ -154,7 +154,7 @@ def build(viewer: UUID, cap: int, warm_seconds: int) -> Effects[bool]:
     """
     token = secrets.token_bytes(8)
     key = timeline_key(viewer)
-    placed = yield Redis([call(b"timeline_begin", [key], token, BUILD_SECONDS)])
+    placed = yield Redis([call(b"timeline_begin", [key], token, generation, BUILD_SECONDS)])
     if not placed[0]:
         return False
     rows = yield Query(EVERYTHING, {"viewer": viewer, "limit": cap + 1})

@@ -3,6 +3,9 @@
 -- Lists of entries behind a header; readmodels/entries.py documents both. A Lua number cannot hold a 64-bit id
 -- and string comparison follows the server's locale, so ids are compared as two 32-bit halves.
 
+local NO_FLOOR = '\0\0\0\0\0\0\0\0'
+local NEW_RECENT = 'F' .. NO_FLOOR .. NO_FLOOR
+
 local function less(a, b)
   local a_high, a_low = struct.unpack('>I4I4', a)
   local b_high, b_low = struct.unpack('>I4I4', b)
@@ -21,8 +24,8 @@ local function floor_of(header)
 end
 
 local function with_floor(header, floor)
-  if string.sub(header, 1, 1) == 'B' then return string.sub(header, 1, 9) .. floor end
-  return 'F' .. floor
+  if string.sub(header, 1, 1) == 'B' then return string.sub(header, 1, 9) .. floor .. string.sub(header, 18) end
+  return 'F' .. floor .. string.sub(header, 10)
 end
 
 local function push(key, entries)
@@ -78,12 +81,14 @@ redis.register_function('timeline_compact', function(keys, args)
 end)
 
 -- Places the marker of a build, so that pushes are kept from now on.
--- KEYS[1]: a timeline. ARGV: token (8 bytes), seconds after which an abandoned build is forgotten.
+-- KEYS[1]: a timeline. ARGV: token, generation (8 bytes each), seconds after which an abandoned build is forgotten.
 -- Returns 1 if this call placed it.
 redis.register_function('timeline_begin', function(keys, args)
-  if redis.call('EXISTS', keys[1]) == 1 then return 0 end
-  redis.call('RPUSH', keys[1], 'B' .. args[1] .. string.rep('\0', 8))
-  redis.call('EXPIRE', keys[1], args[2])
+  local header = redis.call('LINDEX', keys[1], 0)
+  if header and string.sub(header, -8) == args[2] then return 0 end
+  redis.call('DEL', keys[1])
+  redis.call('RPUSH', keys[1], 'B' .. args[1] .. NO_FLOOR .. args[2])
+  redis.call('EXPIRE', keys[1], args[3])
   return 1
 end)
 
@@ -93,7 +98,7 @@ redis.register_function('timeline_merge', function(keys, args)
   local header = redis.call('LINDEX', keys[1], 0)
   if not header or string.sub(header, 1, 9) ~= 'B' .. args[1] then return 0 end
   local floor = greatest(floor_of(header), args[2])
-  rewrite(keys[1], 'F' .. floor, args, 5, tonumber(args[3]))
+  rewrite(keys[1], 'F' .. floor .. string.sub(header, 18), args, 5, tonumber(args[3]))
   redis.call('EXPIRE', keys[1], args[4])
   return 1
 end)
@@ -110,7 +115,7 @@ end)
 -- Adds a post to its author's own recent list, then tells how it is to be spread.
 -- KEYS: the recent list, the author's follower facts. ARGV: entry, cap, slack. Returns {state, chunks}.
 redis.register_function('recent_add', function(keys, args)
-  if redis.call('EXISTS', keys[1]) == 0 then redis.call('RPUSH', keys[1], 'F' .. string.rep('\0', 8)) end
+  if redis.call('EXISTS', keys[1]) == 0 then redis.call('RPUSH', keys[1], NEW_RECENT) end
   local length = redis.call('RPUSH', keys[1], args[1]) - 1
   if length > tonumber(args[2]) + tonumber(args[3]) then compact(keys[1], tonumber(args[2])) end
   local facts = redis.call('HMGET', keys[2], 'state', 'chunks')
@@ -122,7 +127,7 @@ end)
 redis.register_function('recent_restore', function(keys, args)
   local header = redis.call('LINDEX', keys[1], 0)
   if not header then
-    header = 'F' .. string.rep('\0', 8)
+    header = NEW_RECENT
     redis.call('RPUSH', keys[1], header)
   end
   rewrite(keys[1], with_floor(header, greatest(floor_of(header), args[1])), args, 3, tonumber(args[2]))

@@ -1,0 +1,60 @@
+"""Whether Redis holds every author's followers and recent posts, without which a timeline cannot be kept.
+
+Layout: `ready:{<n>}` for n below 64, spread over the nodes of a cluster, each with the generation (8 random bytes) of
+the last rebuild. If one is missing, a node has lost its data: the API answers from the database, the followers flow
+builds everything again from it, and the new generation makes every timeline from before as good as absent.
+"""
+
+import secrets
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from readmodels import followers, recents
+from readmodels.effects import Command, Effects, Query, Redis, command
+
+KEYS = tuple(b"ready:{%d}" % n for n in range(64))
+AUTHORS_PER_STEP = 500
+
+AUTHORS_AFTER = "SELECT id FROM users WHERE id > %(after)s::uuid ORDER BY id LIMIT %(limit)s"
+
+
+def read(key: bytes) -> Command:
+    """Reads the generation under one of the keys; None if it is missing."""
+    return command(key, b"GET")
+
+
+def generation() -> Effects[bytes | None]:
+    """The generation that all nodes agree on; None if followers and recent posts have to be built again."""
+    found: list[bytes | None] = yield Redis([read(key) for key in KEYS])
+    return found[0] if len(set(found)) == 1 else None
+
+
+def rebuild(chunk_capacity: int, threshold: int, cap: int) -> Effects[bytes]:
+    """Builds followers and recent posts from the database; the new generation.
+
+    Whoever applies follows has to wait until it is over, and then goes on from where they were: an edge that changes
+    meanwhile comes again from the log.
+    """
+    yield Redis([command(key, b"DEL") for key in KEYS])
+    last = UUID(int=0)
+    while True:
+        rows: Sequence[Any] = yield Query(AUTHORS_AFTER, {"after": last, "limit": AUTHORS_PER_STEP})
+        if not rows:
+            break
+        authors = [row["id"] for row in rows]
+        last = authors[-1]
+        edges = yield Query(followers.EDGES_OF_AUTHORS, {"authors": authors})
+        newest = yield Query(recents.NEWEST_BY_AUTHOR, {"authors": authors, "limit": cap + 1})
+        writes: list[Command] = []
+        for author, rows_of_author in groupby(edges, lambda row: row["followee_id"]):
+            ids = [row["follower_id"].bytes for row in rows_of_author]
+            writes += followers.restore(author, ids, chunk_capacity, celebrity=len(ids) > threshold)
+        for author, rows_of_author in groupby(newest, lambda row: row["author_id"]):
+            writes.append(recents.restore(author, list(rows_of_author), cap))
+        if writes:
+            yield Redis(writes)
+    made = secrets.token_bytes(8)
+    yield Redis([command(key, b"SET", made) for key in KEYS])
+    return made

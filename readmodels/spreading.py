@@ -1,0 +1,66 @@
+"""How a post reaches its author's followers: what is read and written, in the order that loses nothing.
+
+See readmodels/following.py for the other half of the race, and readmodels/fan_out.py for whose turn it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from readmodels import followers, recents, timelines
+from readmodels.effects import Effects, Redis
+from readmodels.fan_out import FanOut, FanOutQueue
+from readmodels.followers import PULL
+from readmodels.following import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What the fan-out needs to know of a post that was made."""
+
+    author: UUID
+    entry: bytes
+    direct: bool
+    source_ms: int
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some followers of a post's author, as 16-byte ids one after the other, who are to get the post now."""
+
+    fan_out: FanOut
+    index: int
+    followers: bytes
+
+
+def begin(posts: Sequence[Post], limits: Limits) -> Effects[list[FanOut]]:
+    """Adds posts to their authors' recent lists; the fan-outs to be queued, one a post, in order.
+
+    The author's own timeline is the first chunk of nobody: it gets the post whatever the author's state.
+    """
+    if not posts:
+        return []
+    spread = [post for post in posts if not post.direct]
+    states = yield Redis(
+        [recents.add(post.author, post.entry, limits.timeline_cap, limits.timeline_slack) for post in spread]
+    )
+    chunks = {id(post): (0 if state == PULL else number) for post, (state, number) in zip(spread, states, strict=True)}
+    yield Redis([timelines.push(post.author, post.entry) for post in posts])
+    return [
+        FanOut(post.author, post.entry, post.source_ms, post.traceparent, chunks=chunks.get(id(post), 0))
+        for post in posts
+    ]
+
+
+def advance(queue: FanOutQueue, chunks: int) -> Effects[list[Chunk]]:
+    """Takes the next turns of a queue and reads their chunks of followers."""
+    turns = queue.take(chunks)
+    if not turns:
+        return []
+    read = yield Redis([followers.read_chunk(fan_out.author, index) for fan_out, index in turns])
+    taken = []
+    for (fan_out, index), (ids, number) in zip(turns, read, strict=True):
+        queue.finish(fan_out, number)
+        taken.append(Chunk(fan_out, index, ids))
+    return taken
