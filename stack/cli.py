@@ -25,10 +25,14 @@ from stack.view import PlainProgress, progress_table, status_table
 
 @click.command()
 @click.option("--only", default="", help="Comma-separated parts to start, with what they need: servers, or names.")
-def up(only: str) -> None:
+@click.option("--without-servers", is_flag=True, help="The servers run elsewhere, for example in Docker.")
+def up(only: str, without_servers: bool) -> None:
     """Start what is not running and wait until all answers."""
     layout, console, began = Layout(get_settings()), Console(), time.monotonic()
-    run = Up(layout, selection(nodes(layout), only))
+    chosen = selection(nodes(layout), only)
+    if without_servers:
+        chosen = [node for node in chosen if getattr(node, "kind", "") != "server"]
+    run = Up(layout, chosen)
     with exclusive(layout), cancelling(run):
         try:
             download(layout, run, console)
@@ -70,7 +74,7 @@ def cancelling(run: Up) -> Iterator[None]:
 
 def download(layout: Layout, run: Up, console: Console) -> None:
     """Get the servers, showing how far it is."""
-    if is_downloaded(layout):
+    if is_downloaded(layout) or not any(getattr(node, "kind", "") == "server" for node in run.nodes):
         return
     if console.is_terminal:
         with console.status("downloading the servers") as line:

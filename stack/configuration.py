@@ -65,6 +65,10 @@ CONNECT: Table = {
 REGISTRY: Table = {
     "apicurio.storage.kind": "sql",
     "apicurio.storage.sql.kind": "postgresql",
+    # Its default of 20 to 100 connections is for a server of its own; each is a Postgres process here.
+    "apicurio.datasource.jdbc.initial-size": "2",
+    "apicurio.datasource.jdbc.min-size": "2",
+    "apicurio.datasource.jdbc.max-size": "10",
 }
 
 OPENSEARCH: Table = {"cluster.name": "fanline", "discovery.type": "single-node"}

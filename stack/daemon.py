@@ -17,6 +17,9 @@ from stack.layout import Layout
 from stack.prepare import postgres_runner
 from stack.table import Process
 
+# Held for as long as this process lives: a dropped Popen complains that its child still runs.
+_children_of_ours: list[subprocess.Popen[bytes]] = []
+
 LOG_LIMIT = 20_000_000  # bytes; a longer log is set aside when its process starts
 
 
@@ -78,6 +81,7 @@ def spawn(process: Process, layout: Layout) -> Record:
             user=user,
             extra_groups=None if user is None else [],
         )
+    _children_of_ours.append(child)
     record = Record(child.pid, psutil.Process(child.pid).create_time())
     path = record_path(layout, process.name)
     path.with_suffix(".new").write_text(json.dumps(asdict(record)))

