@@ -60,11 +60,11 @@ class SchemaRegistry:
         response = self.call("GET", f"/schemas/ids/{schema_id}")
         if response.status_code == 404:
             return None
-        return str(self._accepted(response)["schema"])
+        return str(self.accepted(response)["schema"])
 
     def register(self, subject: str, schema: str) -> int:
         """The id of a schema under a subject, registering it when it is new; raises `RegistryRefused`."""
-        return int(self._accepted(self.call("POST", f"/subjects/{subject}/versions", {"schema": schema}))["id"])
+        return int(self.accepted(self.call("POST", f"/subjects/{subject}/versions", {"schema": schema}))["id"])
 
     def call(self, method: str, path: str, body: Any = None) -> requests.Response:
         """Any request; silence and server errors are `DependencyUnavailable`, the rest is the caller's to judge."""
@@ -76,7 +76,8 @@ class SchemaRegistry:
             raise DependencyUnavailable(f"The schema registry answers {response.status_code} to {method} {path}.")
         return response
 
-    def _accepted(self, response: requests.Response) -> Record:
+    def accepted(self, response: requests.Response) -> Record:
+        """The JSON object of a response; raises `RegistryRefused` with the registry's message on a client error."""
         try:
             body = response.json()
         except ValueError as error:
@@ -149,7 +150,7 @@ def encode(schema_id: int, schema: ParsedSchema, record: Record) -> bytes:
     body = io.BytesIO()
     body.write(HEADER.pack(0, schema_id))
     try:
-        schemaless_writer(body, schema, record, strict=True)
+        schemaless_writer(body, schema, record, strict_allow_default=True)
     except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(_reason(error)) from error
     return body.getvalue()
