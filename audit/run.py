@@ -1,0 +1,128 @@
+"""The audit: every read model against its oracle, after the pipeline has caught up."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from api.context import public_url_of
+from audit.checks import Check, check_documents, check_followers, check_recents, check_timelines
+from audit.compare import Difference, Tally
+from audit.rest import HomeReader
+from audit.stores import Stores
+from audit.visitors import admitted
+from fanline.errors import ConfigurationError
+from fanline.settings import Settings
+from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
+from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
+from readmodels.effects import Query
+from readmodels.relations import OWN_REPOSTS, VIEWER
+
+DEPTH = 1_000
+"""Entries of a timeline that are compared: more than Redis keeps, so that the seam to the database is read, too."""
+
+# Somebody may write between the look at the oracle and the look at the read model: what differs is looked at
+# again once the pipeline has passed that moment. A real difference stays through all rounds.
+ROUNDS = 4
+# Few enough for one pipelined batch and one query each.
+BATCH = 500
+
+PEOPLE = "SELECT id FROM users ORDER BY random() LIMIT %(limit)s"
+POSTS = "SELECT id FROM posts ORDER BY id DESC LIMIT %(limit)s"
+ALL = 2**31 - 1
+
+Wait = Callable[[], Awaitable[None]]
+"""Returns when everything committed before the call has reached the read models."""
+
+Progress = Callable[[str, int, int], None]
+"""Is told the read model, how many subjects are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Whose read models are compared."""
+
+    people: Sequence[UUID]
+    posts: Sequence[int]
+
+
+def choose(stores: Stores, sample: int | None) -> Subjects:
+    """`sample` people at random and as many of the newest posts; all of both without a number."""
+    if sample is not None and sample < 1:
+        raise ConfigurationError("The sample must have at least 1 timeline.")
+    limit = {"limit": sample or ALL}
+    people = [row["id"] for row in stores.rows(Query(PEOPLE, limit))]
+    return Subjects(people, [row["id"] for row in stores.rows(Query(POSTS, limit))])
+
+
+async def audit(
+    settings: Settings,
+    stores: Stores,
+    subjects: Subjects,
+    wait: Wait,
+    *,
+    depth: int = DEPTH,
+    progress: Progress = lambda model, done, total: None,
+) -> dict[str, Tally]:
+    """Compare every read model; a tally for each, by name. Writes may go on meanwhile.
+
+    Raises `DependencyUnavailable` when a server does not answer and whatever `wait` raises.
+    """
+    url = public_url_of(settings)
+    await wait()
+    report: dict[str, Tally] = {}
+    with admitted(stores.connection, subjects.people, "Fanline audit", url) as tokens:
+        async with HomeReader(url, tokens, depth) as reader:
+            # Redis comes before REST, which would warm what is cold.
+            for name, check, those in _store_checks(subjects, url):
+                report[name] = await _rounds(name, _in_thread(check, stores), those, wait, progress)
+
+            async def over_rest(viewers: Sequence[Any]) -> Mapping[Any, Difference | None]:
+                return await reader.check(stores, viewers)
+
+            timelines = await _rounds("timelines", over_rest, subjects.people, wait, progress)
+    return {"timelines": timelines, **report}
+
+
+def _store_checks(subjects: Subjects, url: str) -> list[tuple[str, Check, Sequence[Any]]]:
+    people, posts = subjects.people, subjects.posts
+    return [
+        ("timelines_redis", check_timelines, people),
+        ("recents", check_recents, people),
+        ("followers", check_followers, people),
+        ("relations", check_documents((VIEWER, OWN_REPOSTS), url), people),
+        ("account_cards", check_documents((ACCOUNT_CARD,), url), people),
+        ("account_counts", check_documents((ACCOUNT_COUNTS,), url), people),
+        ("status_cards", check_documents((STATUS_CARD,), url), posts),
+        ("status_counts", check_documents((STATUS_COUNTS,), url), posts),
+    ]
+
+
+AsyncCheck = Callable[[Sequence[Any]], Awaitable[Mapping[Any, Difference | None]]]
+
+
+def _in_thread(check: Check, stores: Stores) -> AsyncCheck:
+    async def run(subjects: Sequence[Any]) -> Mapping[Any, Difference | None]:
+        return await asyncio.to_thread(check, stores, subjects)
+
+    return run
+
+
+async def _rounds(name: str, check: AsyncCheck, subjects: Sequence[Any], wait: Wait, progress: Progress) -> Tally:
+    found: dict[Any, Difference | None] = {}
+    for start in range(0, len(subjects), BATCH):
+        found.update(await check(subjects[start : start + BATCH]))
+        progress(name, len(found), len(subjects))
+    for _ in range(ROUNDS - 1):
+        suspects = [subject for subject, difference in found.items() if difference]
+        if not suspects:
+            break
+        await wait()
+        for start in range(0, len(suspects), BATCH):
+            found.update(await check(suspects[start : start + BATCH]))
+    tally = Tally()
+    for subject, difference in found.items():
+        if difference is not None:
+            tally.add(subject, difference)
+    return tally
