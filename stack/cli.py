@@ -14,8 +14,8 @@ from rich.markup import escape
 from fanline.errors import ConfigurationError
 from fanline.settings import get_settings
 from stack import status as stack_status
-from stack.download import ensure_downloaded, is_downloaded
 from stack.down import stop_all
+from stack.download import ensure_downloaded, is_downloaded
 from stack.layout import Layout
 from stack.lock import exclusive
 from stack.table import Node, closure, nodes, processes

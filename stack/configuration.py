@@ -18,7 +18,7 @@ POSTGRES: Table = {
 POSTGRES_USER = "postgres"
 POSTGRES_DATABASES = ("fanline", "registry")
 
-# A crash must not leave an old snapshot behind: the flows would trust it. So Valkey saves when it is asked to stop only.
+# A crash must not leave an old snapshot behind that the flows would trust, so Valkey saves only when asked to stop.
 VALKEY: Table = {"save": "", "appendonly": "no", "shutdown-on-sigterm": "save"}
 
 # Topics are made by connectors.topics and Kafka Connect, never by a client's spelling mistake.

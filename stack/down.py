@@ -1,4 +1,4 @@
-"""`fanline down`: stops the stack in the order that loses nothing, each part within its time, killed as a last resort."""
+"""`fanline down`: stops the stack in the order that loses nothing, each part within its time, then killed."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
