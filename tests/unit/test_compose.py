@@ -1,5 +1,6 @@
 """docker-compose.yml runs the servers of the local stack: the same versions, settings, heaps and ports."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ TAGS = {
 
 def options(command: list[str], flag: str) -> dict[str, str]:
     """`-c key=value` pairs of a command."""
-    return dict(value.split("=", 1) for key, value in zip(command, command[1:], strict=False) if key == flag)
+    return dict(value.split("=", 1) for key, value in itertools.pairwise(command) if key == flag)
 
 
 def as_variables(table: configuration.Table, prefix: str = "") -> dict[str, str]:
