@@ -82,8 +82,13 @@ def _alembic(settings: Settings) -> Iterator[tuple[Config, sqlalchemy.Connection
             config.attributes.update(connection=connection, dialect=dialect)
             yield config, connection, dialect
             connection.commit()
-    except sqlalchemy.exc.OperationalError as error:
-        raise database.unavailable(error.orig if isinstance(error.orig, Exception) else error) from error
+    except sqlalchemy.exc.DBAPIError as error:
+        cause = error.orig if isinstance(error.orig, Exception) else error
+        if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+            raise ConfigurationError(f"The database role may not migrate: {cause.diag.message_primary}.") from error
+        if isinstance(cause, psycopg.OperationalError):
+            raise database.unavailable(cause) from error
+        raise
     finally:
         # Closing the connection, not just returning it, gives the advisory lock back.
         engine.dispose()
@@ -91,6 +96,7 @@ def _alembic(settings: Settings) -> Iterator[tuple[Config, sqlalchemy.Connection
 
 def _create_local_database(settings: Settings) -> None:
     owner = conninfo_to_dict(database.database_url(settings))
+    name = sql.Identifier(str(owner["dbname"]))
     admin = make_conninfo(host=settings.host, port=settings.postgres_port, user="postgres", dbname="postgres")
     try:
         with psycopg.connect(admin, autocommit=True, connect_timeout=database.CONNECT_TIMEOUT_SECONDS) as connection:
@@ -98,11 +104,10 @@ def _create_local_database(settings: Settings) -> None:
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount:
                     connection.execute(sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(str(role)), sql.SQL(options)))
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [owner["dbname"]]).rowcount:
-                connection.execute(
-                    sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                        sql.Identifier(str(owner["dbname"])), sql.Identifier(str(owner["user"]))
-                    )
-                )
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, sql.Identifier(str(owner["user"])))
+            )
     except psycopg.OperationalError as error:
         raise database.unavailable(error) from error
 
