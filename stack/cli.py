@@ -139,6 +139,8 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps(report, indent=2))
     else:
         console = Console()
+        if not console.is_terminal:
+            console.width = 200  # one line a part, whatever the reader's width
         console.print(status_table(report))
         for part in [*report["servers"], *report["dataflows"], report["api"]]:
             if part.get("last_lines"):

@@ -98,6 +98,11 @@ class Stack:
         self.fanline("up", *(("--only", only) if only else ()))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the mark of this folder's tests."""
+    config.addinivalue_line("markers", "integration: needs the real servers; see tests/integration/conftest.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder."""
     here = Path(__file__).parent

@@ -1,0 +1,124 @@
+"""The supervisor: restarts with growing pauses, passes SIGTERM on, waits for the drain, leaves no child behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from stack.supervise import FIRST_PAUSE, LONGEST_PAUSE, pause_before_restart
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 15) -> Any:
+    """The first true value of `condition`; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    pytest.fail(f"not seen within {seconds} s")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state.json"
+
+
+@pytest.fixture
+def start(state: Path) -> Iterator[Start]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(code: str, grace: float = 5) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "stack.supervise", str(state), str(grace), sys.executable, "-u", "-c", code]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def read(state: Path) -> dict[str, Any]:
+    return dict(json.loads(state.read_text())) if state.exists() else {}
+
+
+def child_of(state: Path, restarts: int = 0) -> int:
+    """Process id of the running command after so many restarts."""
+    return int(wait_for(lambda: read(state).get("restarts") == restarts and read(state).get("pid")))
+
+
+def test_pauses_double_up_to_a_limit() -> None:
+    pauses = [pause_before_restart(failures) for failures in range(1, 40)]
+    assert pauses[0] == FIRST_PAUSE
+    assert all(later == min(LONGEST_PAUSE, 2 * earlier) for earlier, later in pairwise(pauses))
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+def test_a_killed_command_is_started_again_and_counted(start: Start, state: Path) -> None:
+    start("import time; time.sleep(60)")
+    first = child_of(state)
+    os.kill(first, signal.SIGKILL)
+    second = child_of(state, restarts=1)
+    assert second != first
+    assert read(state)["last_exit"] == -signal.SIGKILL
+
+
+def test_sigterm_goes_through_and_the_supervisor_waits_for_the_drain(start: Start, state: Path, tmp_path: Path) -> None:
+    drained, ready = tmp_path / "drained", tmp_path / "ready"
+    code = (
+        "import pathlib, signal, sys, time\n"
+        f"def drain(*_): time.sleep(0.5); pathlib.Path({str(drained)!r}).touch(); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, drain)\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "time.sleep(60)"
+    )
+    supervisor = start(code)
+    wait_for(ready.exists)
+    child = child_of(state)
+    supervisor.terminate()
+    assert supervisor.wait(timeout=10) == 0
+    assert drained.exists()
+    assert not psutil.pid_exists(child)
+
+
+def test_a_command_that_ignores_sigterm_is_killed_after_its_grace(start: Start, state: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    code = (
+        "import pathlib, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "time.sleep(60)"
+    )
+    supervisor = start(code, grace=0.5)
+    wait_for(ready.exists)
+    child = child_of(state)
+    supervisor.terminate()
+    assert supervisor.wait(timeout=10) == 0
+    assert not psutil.pid_exists(child)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+def test_a_killed_supervisor_takes_its_command_along(start: Start, state: Path) -> None:
+    supervisor = start("import time; time.sleep(60)")
+    child = psutil.Process(child_of(state))
+    supervisor.kill()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_sigterm_during_the_pause_ends_the_supervisor_at_once(start: Start, state: Path) -> None:
+    supervisor = start("raise SystemExit(3)")
+    wait_for(lambda: read(state).get("state") == "waiting")
+    supervisor.terminate()
+    assert supervisor.wait(timeout=5) == 0
+    assert read(state)["last_exit"] == 3
