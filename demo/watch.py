@@ -1,4 +1,4 @@
-"""Follows posts on their way: until a follower's list in Redis has them, and the follower's feed over REST shows them."""
+"""Follows posts on their way: until a follower's list in Redis has them, and the feed over REST shows them."""
 
 import asyncio
 import random

@@ -21,8 +21,7 @@ COLUMNS = ("checked", "equal", "missing", "extra", "duplicate", "out_of_order")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait at most."
 )
-@click.pass_context
-def audit(context: click.Context, sample: int | None, depth: int, as_json: bool, wait: bool, timeout: float) -> None:
+def audit(sample: int | None, depth: int, as_json: bool, wait: bool, timeout: float) -> None:
     """Compare the read models with SQL; exits with 1 on any difference.
 
     Timelines are compared as read over REST and as they lie in Redis. What differs is looked at again after
@@ -45,7 +44,8 @@ def audit(context: click.Context, sample: int | None, depth: int, as_json: bool,
     finally:
         stores.close()
     click.echo(json.dumps(as_dictionary(report)) if as_json else as_table(report))
-    context.exit(0 if is_equal(report) else 1)
+    if not is_equal(report):
+        raise SystemExit(1)
 
 
 def as_dictionary(report: Mapping[str, "Tally"]) -> dict[str, dict[str, object]]:

@@ -1,0 +1,169 @@
+"""The demo on a running system: load, warm up, post, and compare every timeline with SQL."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import aiohttp
+from rich.console import Console
+
+from api.context import public_url_of
+from audit.compare import Tally
+from audit.pipeline import waiter
+from audit.rest import BATCH, HomeReader
+from audit.run import DEPTH, Subjects, audit
+from audit.stores import Stores
+from audit.visitors import admitted
+from demo.figures import Figures, read_figures
+from demo.graph import Graph
+from demo.journey import Journey, Summary, summarise
+from demo.load import Source, summary_line, tokens_by_number
+from demo.panel import Panel
+from demo.people import load_graph
+from demo.plan import plan
+from demo.poster import Outcome, Poster
+from demo.progress import Progress
+from demo.tap import PostTap
+from demo.watch import Watch
+from fanline.errors import BarrierTimeout
+from fanline.settings import Settings
+from readmodels.effects import command
+from readmodels.timelines import timeline_key
+
+# One person in ten only reads: their feeds show when a post arrives by way of the read model, as they have no write of
+# their own that a read would have to wait for.
+READERS_EVERY = 10
+JOURNEYS_PER_SECOND = 5.0
+PANEL_SECONDS = 0.5
+# A graph of 430,000 rows takes Debezium about two minutes.
+CATCH_UP_SECONDS = 600.0
+# Builds take milliseconds each, so that this long without one more means that they have stopped.
+STALLED_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class Result:
+    """What the demo found."""
+
+    outcome: Outcome
+    deliveries: int
+    journeys: Summary | None
+    report: dict[str, Tally] = field(default_factory=dict)
+
+
+async def run(settings: Settings, stores: Stores, chosen: Source, posts: int, rate: float, console: Console) -> Result:
+    """Run the demo, telling on `console` what goes on; raises what the servers' absence raises."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    graph, url = chosen.graph, public_url_of(settings)
+    started = time.monotonic()
+    with Progress(console) as progress:
+        loaded = load_graph(stores.connection, graph, chosen.name, progress.update)
+    say(
+        f"loaded {len(loaded.ids):,} people and {len(graph.follows):,} follows"
+        f" ({loaded.new_people:,} and {loaded.new_follows:,} of them new) in {time.monotonic() - started:.1f} s"
+    )
+    wait = waiter(settings, CATCH_UP_SECONDS)
+    started = time.monotonic()
+    await wait()
+    say(f"the read models have them after {time.monotonic() - started:.1f} s more")
+    with admitted(stores.connection, loaded.ids, "Fanline demo", url) as tokens:
+        async with HomeReader(url, tokens, DEPTH) as reader:
+            await _warm(stores, reader, loaded.ids, say)
+            readers = set(range(0, len(loaded.ids), READERS_EVERY))
+            outcome, deliveries, journeys = await _post(
+                settings, graph, loaded.ids, readers, reader, tokens, posts, rate, console
+            )
+    say(f"wrote {summary_line(outcome)}")
+    for failure in outcome.failures[:5]:
+        console.print(f"  {failure}", markup=False, highlight=False)
+    summary = summarise(journeys)
+    for line in journey_lines(summary):
+        say(line)
+    started = time.monotonic()
+    with Progress(console) as progress:
+        subjects = Subjects(loaded.ids, outcome.posts)
+        report = await audit(settings, stores, subjects, wait, progress=progress.update)
+    say(f"compared every timeline with SQL in {time.monotonic() - started:.1f} s")
+    return Result(outcome, deliveries, summary, report)
+
+
+def journey_lines(summary: Summary | None) -> list[str]:
+    """The stages of the posts' ways as lines of text."""
+    if summary is None or not summary.stages:
+        return []
+    stages = ", ".join(f"{stage} {p50:.0f}/{p99:.0f}" for stage, (p50, p99) in summary.stages.items())
+    return [f"a post's way, p50/p99 ms of {summary.journeys} posts: {stages}"]
+
+
+def last_line(result: Result) -> str:
+    """The line that the demo ends with when everything is equal."""
+    timelines = result.report["timelines"]
+    way = result.journeys
+    latency = f"p50 {way.p50_ms:.0f} ms p99 {way.p99_ms:.0f} ms" if way else "not measured"
+    return (
+        f"ok: {len(result.outcome.acknowledged):,} posts, {result.deliveries:,} deliveries,"
+        f" {timelines.equal:,} timelines equal to SQL, POST to feed {latency}"
+    )
+
+
+async def _warm(stores: Stores, reader: HomeReader, people: Sequence[UUID], say: Callable[[str], None]) -> None:
+    """Read every home timeline once, and wait until Redis keeps them all."""
+    started = time.monotonic()
+    for start in range(0, len(people), BATCH):
+        await asyncio.gather(*(reader.home(person, depth=20) for person in people[start : start + BATCH]))
+    commands = [command(timeline_key(person), b"EXISTS") for person in people]
+    most, moved = -1, started
+    while (warm := sum(await asyncio.to_thread(stores.redis, commands))) < len(people):
+        if warm > most:
+            most, moved = warm, time.monotonic()
+        if time.monotonic() - moved > STALLED_SECONDS:
+            raise BarrierTimeout(f"Only {warm:,} of {len(people):,} home timelines became warm.")
+        await asyncio.sleep(0.05)
+    say(f"read {len(people):,} home timelines, which are warm now, in {time.monotonic() - started:.1f} s")
+
+
+async def _post(
+    settings: Settings,
+    graph: Graph,
+    people: Sequence[UUID],
+    readers: set[int],
+    reader: HomeReader,
+    tokens: dict[UUID, str],
+    posts: int,
+    rate: float,
+    console: Console,
+) -> tuple[Outcome, int, list[Journey]]:
+    """Post, showing the pipeline at work; the outcome, how many deliveries it made, and the ways of some posts."""
+    steps = plan(graph, posts, rate, writers=[person for person in range(len(people)) if person not in readers])
+    wait = waiter(settings, CATCH_UP_SECONDS)
+    with PostTap(settings) as tap, Panel(console, posts) as panel:
+        watch = Watch(settings, graph, people, readers, reader, tap, JOURNEYS_PER_SECOND)
+        poster = Poster(
+            public_url_of(settings),
+            steps,
+            tokens_by_number(steps, people, tokens),
+            on_acknowledged=watch.on_acknowledged,
+        )
+        async with aiohttp.ClientSession() as session:
+            before = await read_figures(session, settings)
+            running = asyncio.create_task(poster.run())
+            while not running.done():
+                figures = _since(await read_figures(session, settings), before)
+                panel.update(len(poster.outcome.acknowledged), figures, watch.journeys)
+                await asyncio.wait([running], timeout=PANEL_SECONDS)
+            outcome = await running
+            await watch.finish()
+            await wait()
+            after = _since(await read_figures(session, settings), before)
+    return outcome, after.deliveries, watch.journeys
+
+
+def _since(now: Figures, before: Figures) -> Figures:
+    now.deliveries -= before.deliveries
+    now.dead_letters -= before.dead_letters
+    return now
