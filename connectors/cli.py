@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from connectors import connect, plan
+from connectors.connect_client import ConnectClient
 from fanline.errors import FanlineError
 from fanline.settings import get_settings
 
@@ -103,7 +104,7 @@ def resume(names: tuple[str, ...]) -> None:
             click.echo(f"{name}: running")
 
 
-def _named(client: connect.ConnectClient, names: tuple[str, ...]) -> tuple[str, ...]:
+def _named(client: ConnectClient, names: tuple[str, ...]) -> tuple[str, ...]:
     found = names or tuple(client.names())
     if not found:
         raise FanlineError("Kafka Connect has no connectors: fanline connectors apply makes them.")

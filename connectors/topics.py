@@ -18,13 +18,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     ResourceType,
 )
 
+from connectors.flows import FLOWS, dead_letter_topic
 from fanline import addresses
 from fanline.errors import DependencyUnavailable, FanlineError
 from fanline.settings import Settings
 from migrations.publications import CAPTURED
 from schemas import contracts
-
-FLOWS = ("followers", "timelines", "cards")
 
 TIMEOUT_SECONDS = 15.0
 HOUR_MS = 3_600_000
@@ -84,7 +83,7 @@ def wanted(settings: Settings) -> list[Topic]:
         *topics(rows, settings.kafka_partitions, ROW_CHANGES),
         *topics(single, 1, HEARTBEATS),
         *topics(contracts.load(), settings.kafka_partitions, EVENTS),
-        *topics((f"dead-letter.{flow}" for flow in FLOWS), 1, DEAD_LETTERS),
+        *topics(map(dead_letter_topic, FLOWS), 1, DEAD_LETTERS),
     ]
 
 
