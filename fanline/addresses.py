@@ -23,3 +23,8 @@ def connect_registry_url(settings: Settings) -> str:
     """URL of the registry's own API (v2) as Kafka Connect's converters reach it."""
     local = f"http://{settings.host}:{settings.registry_port}/apis/registry/v2"
     return (settings.connect_registry_url or local).rstrip("/")
+
+
+def public_url(settings: Settings) -> str:
+    """The URL under which clients reach the API, without a slash at its end; links in entities start with it."""
+    return (settings.public_url or f"http://{settings.host}:{settings.api_port}").rstrip("/")

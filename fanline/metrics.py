@@ -25,6 +25,7 @@ DEAD_LETTERS = Counter("fanline_dead_letters_total", "Records sent to the dead-l
 # Timelines.
 DELIVERIES = Counter("fanline_deliveries_total", "Posts appended to a warm home timeline.")
 DELIVERIES_COLD = Counter("fanline_deliveries_cold_total", "Deliveries skipped because the timeline was cold.")
+REBUILDS = Counter("fanline_rebuilds_total", "Rebuilds of followers and recent posts after Redis had lost them.")
 COMPACTIONS = Counter("fanline_compactions_total", "Home timelines sorted, deduplicated and trimmed.")
 POST_TO_TIMELINE_SECONDS = Histogram(
     "fanline_post_to_timeline_seconds",
@@ -35,3 +36,24 @@ POST_TO_TIMELINE_SECONDS = Histogram(
 # Database.
 SQL_STATEMENTS = Counter("fanline_sql_statements_total", "SQL statements that this process has executed.")
 SQL_RETRIES = Counter("fanline_sql_retries_total", "Transactions run again after a serialisation failure or deadlock.")
+
+# The API.
+API_SECONDS = Histogram(
+    "fanline_api_seconds",
+    "From a request's headers to its answer, by route template.",
+    ["method", "route", "status"],
+    buckets=LATENCY_BUCKETS,
+)
+
+# API timelines.
+HOME_READS = Counter(
+    "fanline_home_reads_total",
+    "Home timelines read, by what answered (redis or sql) and why (warm, cold, building, not_ready, own_write, "
+    "past_floor, circuit_open, redis_unavailable, redis_error).",
+    ["source", "reason"],
+)
+DOCUMENT_READS = Counter(
+    "fanline_document_reads_total", "Documents read, by where they were found (process, redis or sql).", ["source"]
+)
+REDIS_ROUND_TRIPS = Counter("fanline_redis_round_trips_total", "Batches of commands that the API sent to Redis.")
+HOME_BUILDS = Counter("fanline_home_builds_total", "Cold home timelines built from the database.")

@@ -32,8 +32,9 @@ def affected(table: str, row: Mapping[str, Any]) -> set[Reference]:
         case "mutes":
             return {(VIEWER, _uuid(row["muter_id"]))}
         case "media":
-            stale: set[Reference] = {(ACCOUNT_CARD, _uuid(row["owner_id"]))}
-            return stale | ({(STATUS_CARD, row["post_id"])} if row["post_id"] else set())
+            # A delete carries the id only; whoever removes media from a post or a profile changes that row as well.
+            stale: set[Reference] = {(ACCOUNT_CARD, _uuid(row["owner_id"]))} if row.get("owner_id") else set()
+            return stale | ({(STATUS_CARD, row["post_id"])} if row.get("post_id") else set())
         case _:
             return set()
 

@@ -6,7 +6,8 @@ turns, a chunk each, so that a post with a hundred followers does not wait for o
 
 from collections import deque
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
 
@@ -28,12 +29,16 @@ class FanOut:
         """Whether every chunk has been taken."""
         return self.next_chunk >= self.chunks
 
+    def copy(self) -> "FanOut":
+        """The same place on the way, which does not move with this one."""
+        return replace(self)
+
 
 @dataclass(slots=True)
 class _Mark:
     """Something to release once all fan-outs that were added before it, of the same source, are done."""
 
-    value: object
+    value: Any
 
 
 @dataclass(slots=True)
@@ -53,7 +58,7 @@ class FanOutQueue:
         self._turns.append(fan_out)
         self._sources.setdefault(source, deque()).append(fan_out)
 
-    def mark(self, source: Hashable, value: object) -> None:
+    def mark(self, source: Hashable, value: Any) -> None:
         """Has `value` released when everything added before from this source is done."""
         self._sources.setdefault(source, deque()).append(_Mark(value))
 
@@ -72,7 +77,7 @@ class FanOutQueue:
         if not fan_out.is_done:
             self._turns.append(fan_out)
 
-    def release(self) -> list[object]:
+    def release(self) -> list[Any]:
         """The marks whose time has come, in order."""
         released = []
         for waiting in self._sources.values():

@@ -1,0 +1,43 @@
+"""cards: keeps cards, counts and viewers' relations equal to the database (readmodels/documents.py).
+
+cdc.users, cdc.posts, cdc.follows, cdc.blocks, cdc.mutes, cdc.media -> the documents that each change affects
+(readmodels/affected.py) -> one query a kind and a batch -> Redis.
+"""
+
+from collections.abc import Sequence
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from connectors.decode import Change, decode_changes
+
+from connectors.flows import FLOWS, group_of
+from connectors.kafka_source import KafkaSource
+from dataflows.effects import Performer
+from fanline.addresses import public_url
+from fanline.settings import get_settings
+from readmodels import documents
+from readmodels.affected import affected
+from sinks.batch import BatchSink
+from sinks.single_part import output
+
+NAME = "cards"
+
+
+def build() -> Dataflow:
+    """The flow."""
+    settings = get_settings()
+    performer = Performer(settings, NAME)
+    url = public_url(settings)
+
+    def apply(changes: Sequence[Change]) -> None:
+        stale = set().union(*(affected(item.change.table, item.change.row) for item in changes))
+        performer.run(documents.refresh(stale, url))
+
+    dataflow = Dataflow(NAME)
+    records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
+    changes = decode_changes("decode", records, NAME)
+    output("documents", changes, BatchSink(apply, group_of(NAME)))
+    return dataflow
+
+
+flow = build

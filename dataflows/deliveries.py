@@ -1,0 +1,112 @@
+"""Turns chunks of followers into payloads for Redis, and looks at what Redis answers."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from dataflows.effects import Performer
+from fanline.metrics import COMPACTIONS, DELIVERIES, DELIVERIES_COLD, POST_TO_TIMELINE_SECONDS
+from fanline.redis_nodes import RedisNodes
+from fanline.tracing import record_span
+from readmodels.fan_out import FanOut
+from readmodels.followers import split_ids
+from readmodels.spreading import Chunk
+from readmodels.timelines import compact, push_prefix, push_suffix, timeline_key
+from sinks.redis import RedisWrite
+
+# Chunks whose prefixes are kept: a chunk of 1,000 followers takes some 150 KB.
+CHUNKS_KEPT = 256
+
+
+class Prepared:
+    """One node's part of a chunk: the followers and the bytes that come before each one's entry."""
+
+    __slots__ = ("followers", "node", "prefixes")
+
+    def __init__(self, node: int) -> None:
+        self.node = node
+        self.followers: list[bytes] = []
+        self.prefixes: list[bytes] = []
+
+    def payload(self, suffix: bytes) -> bytes:
+        """One RPUSHX a follower."""
+        return suffix.join(self.prefixes) + suffix
+
+
+class Deliveries:
+    """Makes the writes of a flow; `cap` and `slack` are the timelines' (FANLINE_TIMELINE_CAP, _SLACK)."""
+
+    def __init__(self, performer: Performer, cap: int, slack: int) -> None:
+        self._performer = performer
+        self._cap = cap
+        self._full = cap + slack
+        self._prepared: OrderedDict[tuple[UUID, int], tuple[bytes, list[Prepared]]] = OrderedDict()
+
+    def writes(self, chunks: Iterable[Chunk]) -> Iterator[RedisWrite]:
+        """The writes that push each chunk's post to its followers' timelines."""
+        nodes = self._performer.nodes
+        for chunk in chunks:
+            suffix = push_suffix(chunk.fan_out.entry)
+            parts = self._prepare(chunk, nodes)
+            for number, part in enumerate(parts):
+                is_last = chunk.fan_out.is_done and number == len(parts) - 1
+                yield RedisWrite(
+                    part.node, part.payload(suffix), len(part.followers),
+                    _Answer(self, part, chunk.fan_out if is_last else None),
+                )  # fmt: skip
+
+    def _prepare(self, chunk: Chunk, nodes: RedisNodes) -> list[Prepared]:
+        key = chunk.fan_out.author, chunk.index
+        kept = self._prepared.get(key)
+        if kept is not None and kept[0] == chunk.followers:
+            self._prepared.move_to_end(key)
+            return kept[1]
+        parts: dict[int, Prepared] = {}
+        for follower in split_ids(chunk.followers):
+            node = nodes.node_of(timeline_key(UUID(bytes=follower)))
+            part = parts.setdefault(node, Prepared(node))
+            part.followers.append(follower)
+            part.prefixes.append(push_prefix(follower))
+        prepared = list(parts.values())
+        self._prepared[key] = chunk.followers, prepared
+        if len(self._prepared) > CHUNKS_KEPT:
+            self._prepared.popitem(last=False)
+        return prepared
+
+    def answered(self, part: Prepared, fan_out: FanOut | None, lengths: Sequence[int]) -> list[RedisWrite]:
+        """Counts what was delivered; the writes that cut timelines which have grown too long."""
+        cold = lengths.count(0)
+        DELIVERIES.inc(len(lengths) - cold)
+        DELIVERIES_COLD.inc(cold)
+        if fan_out is not None:
+            _observe(fan_out)
+        # The length counts the header too.
+        if max(lengths) <= self._full + 1:
+            return []
+        full = [part.followers[at] for at, length in enumerate(lengths) if length > self._full + 1]
+        COMPACTIONS.inc(len(full))
+        cuts = [compact(UUID(bytes=follower), self._cap) for follower in full]
+        return [RedisWrite(part.node, b"".join(cut.data for cut in cuts), len(cuts))]
+
+
+class _Answer:
+    """What to do with a write's replies."""
+
+    __slots__ = ("_deliveries", "_fan_out", "_part")
+
+    def __init__(self, deliveries: Deliveries, part: Prepared, fan_out: FanOut | None) -> None:
+        self._deliveries, self._part, self._fan_out = deliveries, part, fan_out
+
+    def __call__(self, replies: list[Any]) -> list[RedisWrite]:
+        return self._deliveries.answered(self._part, self._fan_out, replies)
+
+
+def _observe(fan_out: FanOut) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    POST_TO_TIMELINE_SECONDS.observe(max(0, now_ms - fan_out.source_ms) / 1000)
+    record_span(
+        "timelines.deliver", fan_out.traceparent, fan_out.source_ms, now_ms,
+        {"post.id": str(int.from_bytes(fan_out.entry[:8]))},
+    )  # fmt: skip

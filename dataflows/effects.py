@@ -1,0 +1,83 @@
+"""Drives the read models' generators with this process's Redis nodes and database connection."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import dict_row
+
+from fanline.database import connect
+from fanline.redis_nodes import RedisNodes, open_redis_nodes
+from fanline.settings import Settings
+from readmodels.effects import Effects, Query, Redis, drive
+from readmodels.following import Limits
+from sinks.batch import TRANSIENT
+from sinks.waiting import Waiting
+
+Result = TypeVar("Result")
+
+
+class Performer:
+    """Redis and the database, connected when they are first needed. One thread only.
+
+    Every effect is idempotent, so one that a server which is away did not answer is tried again until it does. Raises
+    `DependencyUnavailable` only when the process has been asked to stop meanwhile.
+    """
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._waiting = Waiting(name)
+        self._nodes: RedisNodes | None = None
+        self._connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def nodes(self) -> RedisNodes:
+        """The Redis nodes, with Fanline's functions loaded."""
+        if self._nodes is None:
+            self._nodes = self._patiently(self._open)
+        return self._nodes
+
+    def run(self, effects: Effects[Result]) -> Result:
+        """Runs a generator to its end."""
+        return drive(
+            effects,
+            lambda batch: self._patiently(lambda: self._redis(batch)),
+            lambda query: self._patiently(lambda: self._query(query)),
+        )
+
+    def _patiently(self, attempt: Callable[[], Result]) -> Result:
+        while True:
+            try:
+                result = attempt()
+            except TRANSIENT as error:
+                time.sleep(self._waiting.failed(str(error) or type(error).__name__))
+            else:
+                self._waiting.passed()
+                return result
+
+    def _open(self) -> RedisNodes:
+        nodes = open_redis_nodes(self._settings)
+        nodes.load_functions(Path(str(files("readmodels").joinpath("functions"))))
+        return nodes
+
+    def _redis(self, batch: Redis) -> list[Any]:
+        return self.nodes.execute([(command.key, command.data) for command in batch.commands])
+
+    def _query(self, query: Query) -> Sequence[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._settings, autocommit=True)
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.sql, query.parameters).fetchall()
+
+
+def limits(settings: Settings) -> Limits:
+    """The settings that timelines and followers are kept by."""
+    return Limits(
+        timeline_cap=settings.timeline_cap,
+        timeline_slack=settings.timeline_slack,
+        followers_chunk=settings.followers_chunk,
+        celebrity_threshold=settings.celebrity_threshold,
+    )

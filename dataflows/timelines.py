@@ -1,0 +1,105 @@
+"""timelines: pushes each post to the home timelines of its author's followers.
+
+cdc.posts -> the author's recent list -> chunks of followers, in turn (readmodels/fan_out.py) -> one joined payload a
+chunk and Redis node -> RPUSHX. What a delivery costs in Python is its share of one `bytes.join`.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from uuid import UUID
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.operators import StatefulBatchLogic
+from connectors.decode import Change, decode_changes
+
+from connectors.flows import FLOWS, group_of
+from connectors.kafka_source import KafkaSource
+from connectors.messages import Progress
+from dataflows.deliveries import Deliveries
+from dataflows.effects import Performer, limits
+from fanline.settings import get_settings
+from readmodels.entries import pack_entry
+from readmodels.fan_out import FanOut, FanOutQueue
+from readmodels.following import Limits
+from readmodels.spreading import Post, advance, begin
+from sinks.redis import RedisSink, RedisWrite
+
+NAME = "timelines"
+
+# Chunks in one turn of the flow: enough to keep Redis busy while the next ones are read, few enough that a new post waits
+# for some milliseconds at most.
+CHUNKS_A_TURN = 16
+
+Partition = tuple[str, int]
+State = list[tuple[Partition, FanOut]]
+
+
+def post(change: Change) -> Post | None:
+    """The post that a change of the table `posts` adds; None for changes that add none."""
+    row, operation = change.change.row, change.change.op
+    if operation not in "cr":
+        return None
+    return Post(
+        author=UUID(row["author_id"]),
+        entry=pack_entry(row["id"], row["repost_of_id"]),
+        direct=row["visibility"] == "direct",
+        source_ms=change.change.source_ms,
+        traceparent=row["traceparent"],
+    )
+
+
+class Spreader(StatefulBatchLogic[Change | Progress, RedisWrite | Progress, State]):
+    """Keeps the queue of fan-outs; its state is what has not been sent yet."""
+
+    def __init__(self, performer: Performer, deliveries: Deliveries, limits: Limits, state: State | None) -> None:
+        self._performer, self._deliveries, self._limits = performer, deliveries, limits
+        self._queue = FanOutQueue()
+        for partition, fan_out in state or ():
+            self._queue.add(partition, fan_out)
+
+    def on_batch(self, values: list[Change | Progress]) -> tuple[Iterable[RedisWrite | Progress], bool]:
+        """Begins the posts of a batch and takes a turn."""
+        posts = [(value, made) for value in values if isinstance(value, Change) and (made := post(value))]
+        begun = iter(self._performer.run(begin([made for _, made in posts], self._limits)))
+        starting = {id(value) for value, _ in posts}
+        for value in values:
+            if isinstance(value, Progress):
+                self._queue.mark((value.topic, value.partition), value)
+            elif id(value) in starting:
+                self._queue.add((value.message.topic, value.message.partition), next(begun))
+        return self._turn(), False
+
+    def on_notify(self) -> tuple[Iterable[RedisWrite | Progress], bool]:
+        """Takes a turn."""
+        return self._turn(), False
+
+    def notify_at(self) -> datetime | None:
+        """At once, as long as there is something to spread."""
+        return datetime.now(UTC) if self._queue else None
+
+    def snapshot(self) -> State:
+        """The fan-outs that are not done."""
+        return [(partition, fan_out.copy()) for partition, fan_out in self._queue.pending()]
+
+    def _turn(self) -> list[RedisWrite | Progress]:
+        chunks = self._performer.run(advance(self._queue, CHUNKS_A_TURN))
+        writes: list[RedisWrite | Progress] = list(self._deliveries.writes(chunks))
+        return writes + self._queue.release()
+
+
+def build() -> Dataflow:
+    """The flow."""
+    settings = get_settings()
+    # Two connections, so that reads do not wait behind the deliveries that Redis has not come to yet.
+    reader, writer = Performer(settings, NAME), Performer(settings, NAME)
+    deliveries = Deliveries(writer, settings.timeline_cap, settings.timeline_slack)
+    dataflow = Dataflow(NAME)
+    records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
+    changes = op.key_on("one-queue", decode_changes("decode", records, NAME), lambda _: NAME)
+    writes = op.stateful_batch("spread", changes, lambda state: Spreader(reader, deliveries, limits(settings), state))
+    op.output("timelines", writes, RedisSink(lambda: writer.nodes, group_of(NAME)))
+    return dataflow
+
+
+flow = build
