@@ -146,7 +146,7 @@ def parse(text: str) -> ParsedSchema:
 
 
 def encode(schema_id: int, schema: ParsedSchema, record: Record) -> bytes:
-    """The framed bytes of a record; raises `ValueError` naming the field that does not fit the schema."""
+    """The framed bytes of a record; raises `ValueError` saying what does not fit the schema."""
     body = io.BytesIO()
     body.write(HEADER.pack(0, schema_id))
     try:

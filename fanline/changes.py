@@ -21,7 +21,7 @@ KEY_COLUMNS: dict[str, tuple[str, ...]] = {
     "signal": ("id",),
 }
 
-_OPS = frozenset("cudr")
+_OPS = ("c", "u", "d", "r")
 
 
 @dataclass(slots=True)
