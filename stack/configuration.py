@@ -112,6 +112,9 @@ def registry(settings: Settings) -> Table:
     return REGISTRY | {
         "quarkus.http.host": settings.host,
         "quarkus.http.port": str(settings.registry_port),
+        # Nothing uses the management interface, which would listen on port 9000 of every address: any free port here.
+        "quarkus.management.host": settings.host,
+        "quarkus.management.port": "0",
         "apicurio.datasource.url": f"jdbc:postgresql://{settings.host}:{settings.postgres_port}/registry",
         "apicurio.datasource.username": POSTGRES_USER,
         "apicurio.datasource.password": POSTGRES_USER,

@@ -6,6 +6,7 @@ never taken for ours.
 
 import json
 import os
+import re
 import subprocess
 import time
 from dataclasses import asdict, dataclass
@@ -161,14 +162,15 @@ def memory(process: psutil.Process) -> tuple[int, int | None]:
 
 
 def last_lines(path: Path, count: int = 8) -> list[str]:
-    """The last non-empty lines of a log, none when there is no log."""
+    """The last lines of a log that say something: not empty, no frame of a Java stack trace; none without a log."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16_384))
+            file.seek(max(0, path.stat().st_size - 65_536))
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return []
-    return [line for line in text.splitlines() if line.strip()][-count:]
+    frame = re.compile(r"\s+(at |\.\.\. \d+ (more|common frames))")
+    return [line for line in text.splitlines() if line.strip() and not frame.match(line)][-count:]
 
 
 def started_before_boot(record: Record) -> bool:

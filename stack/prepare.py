@@ -35,12 +35,15 @@ def folder(layout: Layout, name: str, cancelled: threading.Event) -> None:
 def postgres(layout: Layout, name: str, cancelled: threading.Event) -> None:
     """An initialised cluster, made beside its place and moved there: an interrupted one is not taken for whole."""
     runner = postgres_runner(layout)
-    if (runner.data / "PG_VERSION").exists():
+    if runner.programs != layout.postgres:
+        _copy_programs(layout.postgres, runner.programs)
+    data = layout.data(name)
+    if (data / "PG_VERSION").exists():
         return
-    if runner.programs != layout.postgres and not runner.programs.exists():
-        shutil.copytree(layout.postgres.parent, runner.programs.parent, dirs_exist_ok=True)
     unfinished = runner.data.with_name(runner.data.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for leftover in (unfinished, runner.data):
+        shutil.rmtree(leftover, ignore_errors=True)
+    data.parent.mkdir(parents=True, exist_ok=True)
     unfinished.mkdir(parents=True, mode=0o700)
     runner.own(unfinished)
     command = [
@@ -51,6 +54,21 @@ def postgres(layout: Layout, name: str, cancelled: threading.Event) -> None:
     ]
     run_tool(command, cancelled, user=runner.user)
     unfinished.rename(runner.data)
+    if runner.data != data:
+        data.unlink(missing_ok=True)
+        data.symlink_to(runner.data)
+
+
+def _copy_programs(source: Path, target: Path) -> None:
+    """Copy the wheel's programs with the libraries that it keeps beside its package, at the same distance."""
+    libraries = f"{source.parent.name}.libs"
+    for origin, copy in (
+        (source.parents[1] / libraries, target.parents[1] / libraries),
+        (source, target),
+    ):
+        if origin.exists() and not copy.exists():
+            shutil.copytree(origin, copy.with_name(f"{copy.name}.unfinished"), dirs_exist_ok=True)
+            copy.with_name(f"{copy.name}.unfinished").rename(copy)
 
 
 def databases(layout: Layout) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+USER = "nobody"
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 
 
@@ -41,15 +42,23 @@ def namespaces_work() -> bool:
 
 
 def unprivileged(programs: Path, data: Path, *, namespaces: bool | None = None) -> Unprivileged:
-    """How to run Postgres here; `namespaces` says whether they work (None: find out)."""
+    """How to run Postgres here; `namespaces` says whether they work (None: find out).
+
+    A data folder that exists decides by its owner, so that a cluster is always run as whoever made it.
+    """
     if os.geteuid() != 0:
         return Unprivileged((), None, programs, data)
+    if data.exists():
+        namespaces = data.stat().st_uid == 0
     if namespaces_work() if namespaces is None else namespaces:
         return Unprivileged(NAMESPACE, None, programs, data)
-    if reachable(programs) and reachable(data):
-        return Unprivileged((), "nobody", programs, data)
     elsewhere = Path("/var/tmp") / f"fanline-{hashlib.sha256(bytes(data)).hexdigest()[:12]}"
-    return Unprivileged((), "nobody", elsewhere / "postgres", elsewhere / "data")
+    return Unprivileged(
+        (),
+        USER,
+        programs if reachable(programs) else elsewhere.joinpath(*programs.parts[-2:]),
+        data.resolve() if data.exists() else data if reachable(data) else elsewhere / "data",
+    )
 
 
 def reachable(path: Path) -> bool:

@@ -142,8 +142,8 @@ def _own(running: Stack) -> Iterator[Stack]:
             running.fanline("down")
             for folder in ("data", "log", "recovery"):
                 shutil.rmtree(TEST_STATE / folder, ignore_errors=True)
-        running.up("servers")
         try:
+            running.up("servers")
             yield running
         finally:
             if MODE != "keep":

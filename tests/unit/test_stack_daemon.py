@@ -98,6 +98,12 @@ def test_the_last_lines_of_a_log_are_given_without_empty_ones(layout: Layout) ->
     assert daemon.last_lines(log, 2) == ["line 4998", "line 4999"]
 
 
+def test_java_stack_frames_do_not_hide_what_happened(layout: Layout) -> None:
+    frames = "".join(f"\tat a.b.C.method{number}(C.java:1)\n" for number in range(20))
+    layout.log("thing").write_text(f"BindException: in use\n{frames}\t... 4 more\n")
+    assert daemon.last_lines(layout.log("thing")) == ["BindException: in use"]
+
+
 def test_a_long_log_is_set_aside_at_the_next_start(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "LOG_LIMIT", 10)
     layout.log("thing").write_text("x" * 11)
