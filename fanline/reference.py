@@ -9,7 +9,8 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType, UnionType
+from typing import get_args, get_origin
 
 from prometheus_client import Counter, Gauge, Histogram
 from pydantic import SecretStr
@@ -97,7 +98,8 @@ def _sections(source: object) -> dict[str, str]:
 
 
 def _type(field: FieldInfo) -> str:
-    kind = field.annotation
+    options = [kind for kind in get_args(field.annotation) if kind is not NoneType]
+    kind = options[0] if len(options) == 1 and get_origin(field.annotation) is UnionType else field.annotation
     name = "secret" if kind is SecretStr else {"Path": "path", "str": "text"}.get(getattr(kind, "__name__", ""), "")
     limits = [
         f"{sign} {getattr(item, attribute)}"
@@ -116,7 +118,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, SecretStr):
         # Only an empty default may be shown: any other would publish a secret.
         return "(empty)" if not value.get_secret_value() else "(set)"
-    return f"`{value}`" if str(value) else "(empty)"
+    return "(empty)" if value is None or not str(value) else f"`{value}`"
 
 
 def _exposed_name(metric: Counter | Gauge | Histogram) -> str:
