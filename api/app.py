@@ -1,0 +1,72 @@
+"""Puts an application together: the boundaries that it serves, its context, and what runs beside the requests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from importlib import import_module
+from typing import Final, cast
+
+from aiohttp import web
+
+from api.context import CONTEXT, open_context
+from api.edge import edge
+from api.health import DRAINING
+from fanline.errors import ConfigurationError
+from fanline.settings import Settings
+
+MAX_BODY_BYTES = 1 << 20
+# Half the second within which a revoked token has to stop everywhere.
+EXCHANGE_SECONDS = 0.5
+
+BOUNDARIES: Final = {
+    "auth": ("api.auth.applications", "api.auth.oauth", "api.auth.authorize"),
+    "accounts": ("api.signup", "api.accounts"),
+    "graph": ("api.relationships", "api.graph"),
+    "statuses": ("api.status_writes", "api.statuses", "api.reposts"),
+    "timelines": ("api.timelines", "api.public_timelines", "api.markers"),
+    "instance": ("api.instance", "api.pictures"),
+}
+"""The boundaries, each of which can be served by processes of its own, and the modules of their routes."""
+
+ALWAYS = ("api.health",)
+
+
+def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
+    """An application that serves the named boundaries, or all; raises `ConfigurationError` for an unknown name."""
+    served = list(only) or list(BOUNDARIES)
+    unknown = [name for name in served if name not in BOUNDARIES]
+    if unknown:
+        raise ConfigurationError(f"There is no boundary {unknown[0]!r}; there are {', '.join(BOUNDARIES)}.")
+
+    async def serve_context(app: web.Application) -> AsyncIterator[None]:
+        app[CONTEXT] = context = await open_context(settings)
+        exchange = asyncio.create_task(_exchange(app))
+        yield
+        exchange.cancel()
+        await asyncio.gather(exchange, return_exceptions=True)
+        await context.limiter.exchange()
+        await context.close()
+
+    app = web.Application(middlewares=[edge], client_max_size=MAX_BODY_BYTES)
+    app[DRAINING] = asyncio.Event()
+    app.cleanup_ctx.append(serve_context)
+    # Literal paths first: /accounts/lookup must not be taken for an account's id.
+    routes = [
+        route
+        for name in (*(boundary for boundary in BOUNDARIES if boundary in served), None)
+        for module in (BOUNDARIES[name] if name is not None else ALWAYS)
+        for route in cast(web.RouteTableDef, import_module(module).routes)
+        if isinstance(route, web.RouteDef)
+    ]
+    app.add_routes(sorted(routes, key=lambda route: "{" in route.path))
+    if "timelines" in served:
+        app.cleanup_ctx.append(import_module("api.timelines").serve_home)
+    return app
+
+
+async def _exchange(app: web.Application) -> None:
+    """Twice a second: hear which tokens were revoked elsewhere, and share what was counted."""
+    context = app[CONTEXT]
+    while True:
+        await context.sessions.listen(context.tokens.forget)
+        await context.limiter.exchange()
+        await asyncio.sleep(EXCHANGE_SECONDS)

@@ -1,0 +1,1 @@
+"""Who calls: applications, passwords, signed tokens, sessions and scopes."""

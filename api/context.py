@@ -1,0 +1,98 @@
+"""What every handler needs: settings, stores, identifiers, and who may do what. One object an application."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from api.auth.keys import SigningKeys
+from api.auth.passwords import Passwords
+from api.auth.sessions import Sessions
+from api.auth.tokens import Tokens
+from api.database import Database
+from api.events import Events
+from api.limiter import RateLimiter
+from api.read_your_writes import OwnWrites
+from api.redis_client import RedisClient
+from api.redis_connection import RedisAddress
+from fanline.clock import Clock, SystemClock
+from fanline.database import open_async_pool
+from fanline.ids import TimeOrderedIds
+from fanline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of one running application."""
+
+    settings: Settings
+    public_url: str
+    """Without a slash at its end."""
+    database: Database
+    redis: RedisClient
+    own_writes: OwnWrites
+    sessions: Sessions
+    tokens: Tokens
+    passwords: Passwords
+    limiter: RateLimiter
+    ids: TimeOrderedIds
+    clock: Clock
+    events: Events
+
+    @property
+    def domain(self) -> str:
+        """Host, and port if it is not the scheme's own: what follows the second @ of a full handle."""
+        return urlsplit(self.public_url).netloc
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self.passwords.close()
+        await self.redis.close()
+        await self.database.pool.close()
+
+
+CONTEXT = web.AppKey("context", Context)
+
+
+def context_of(request: web.Request) -> Context:
+    """The context of the application that serves a request."""
+    context: Context = request.config_dict[CONTEXT]
+    return context
+
+
+def public_url_of(settings: Settings) -> str:
+    """The address under which clients reach the API."""
+    return (settings.public_url or f"http://{settings.host}:{settings.api_port}").rstrip("/")
+
+
+def redis_url_of(settings: Settings) -> str:
+    """The address of Redis; contains the password."""
+    return settings.redis_url.get_secret_value() or f"redis://{settings.host}:{settings.redis_port}"
+
+
+async def open_context(settings: Settings) -> Context:
+    """Open the connections inside the running event loop; they are made when first needed."""
+    clock = SystemClock()
+    database = Database(await open_async_pool(settings, max_size=settings.api_database_connections))
+    redis = RedisClient(
+        RedisAddress.from_url(redis_url_of(settings)),
+        cluster=settings.redis_cluster,
+        timeout=settings.redis_timeout_seconds,
+    )
+    sessions = Sessions(database, redis)
+    keys = SigningKeys(database, settings.access_token_days)
+    public_url = public_url_of(settings)
+    return Context(
+        settings=settings,
+        public_url=public_url,
+        database=database,
+        redis=redis,
+        own_writes=OwnWrites(redis, database, settings),
+        sessions=sessions,
+        tokens=Tokens(keys, sessions, public_url, settings.access_token_days),
+        passwords=Passwords(),
+        limiter=RateLimiter(redis, clock, settings.rate_limit_window_seconds),
+        ids=TimeOrderedIds(clock),
+        clock=clock,
+        events=Events(settings),
+    )

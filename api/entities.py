@@ -1,0 +1,81 @@
+"""Account and Status entities straight from the database, a batch at a time: five or six queries, however many ids."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from api.database import Row, Transaction
+from readmodels.entities import (
+    NO_FLAGS,
+    Entity,
+    account_counts,
+    account_entity,
+    status_counts,
+    status_entity,
+    status_flags,
+)
+from readmodels.entity_queries import (
+    ACCOUNT_COUNTS_BY_ID,
+    ACCOUNTS_BY_ID,
+    STATUS_COUNTS_BY_ID,
+    STATUS_FLAGS_BY_ID,
+    STATUSES_BY_ID,
+)
+
+
+async def load_accounts(transaction: Transaction, ids: Iterable[UUID], public_url: str) -> dict[UUID, Entity]:
+    """The Account entities of those ids that exist."""
+    parameters = {"ids": list(dict.fromkeys(ids))}
+    if not parameters["ids"]:
+        return {}
+    counts = {row["id"]: account_counts(row) for row in await transaction.rows(ACCOUNT_COUNTS_BY_ID, parameters)}
+    return {
+        row["id"]: account_entity(row, public_url) | counts[row["id"]]
+        for row in await transaction.rows(ACCOUNTS_BY_ID, parameters)
+        if row["id"] in counts
+    }
+
+
+async def load_account_list(transaction: Transaction, ids: Sequence[UUID], public_url: str) -> list[Entity]:
+    """The Account entities in the order of the ids; ids that do not exist are left out."""
+    accounts = await load_accounts(transaction, ids, public_url)
+    return [accounts[identifier] for identifier in ids if identifier in accounts]
+
+
+async def load_statuses(
+    transaction: Transaction, ids: Sequence[int], viewer: UUID | None, public_url: str
+) -> list[Entity]:
+    """The Status entities in the order of the ids, as the viewer sees them; ids that do not exist are left out.
+
+    Whether the viewer may see them is the caller's question.
+    """
+    if not ids:
+        return []
+    rows = {row["id"]: row for row in await transaction.rows(STATUSES_BY_ID, {"ids": list(ids)})}
+    originals = {row["repost_of_id"] for row in rows.values()} - {None} - rows.keys()
+    if originals:
+        rows |= {row["id"]: row for row in await transaction.rows(STATUSES_BY_ID, {"ids": list(originals)})}
+    parameters: dict[str, Any] = {"ids": list(rows), "viewer": viewer}
+    counts = {row["id"]: status_counts(row) for row in await transaction.rows(STATUS_COUNTS_BY_ID, parameters)}
+    flags: dict[int, Entity] = {}
+    if viewer is not None:
+        flags = {row["id"]: status_flags(row) for row in await transaction.rows(STATUS_FLAGS_BY_ID, parameters)}
+    accounts = await load_accounts(transaction, (row["author_id"] for row in rows.values()), public_url)
+
+    def build(row: Row) -> Entity | None:
+        account = accounts.get(row["author_id"])
+        numbers = counts.get(row["id"])
+        if account is None or numbers is None:  # deleted between two queries
+            return None
+        entity = status_entity(row, public_url) | {"account": account, "reblog": None} | numbers
+        if viewer is not None:
+            entity |= flags.get(row["id"], NO_FLAGS)
+        if row["repost_of_id"] is not None:
+            original = rows.get(row["repost_of_id"])
+            entity["reblog"] = build(original) if original is not None else None
+            if entity["reblog"] is None:
+                return None
+        return entity
+
+    built = (build(rows[identifier]) for identifier in ids if identifier in rows)
+    return [entity for entity in built if entity is not None]

@@ -1,0 +1,158 @@
+"""What this server is, and the small true answers that every client asks for when it signs in."""
+
+from aiohttp import web
+
+from api.accounts import MAX_DISPLAY_NAME, MAX_FIELD, MAX_FIELDS, MAX_NOTE
+from api.auth.principal import require_user
+from api.context import Context, context_of
+from api.errors import not_found
+from api.responses import json_response
+from api.status_writes import MAX_CHARACTERS
+from readmodels.entities import Entity
+from readmodels.entity_queries import ACCOUNTS_BY_ID
+
+routes = web.RouteTableDef()
+
+# Clients read the first number as the version of Mastodon's API that they may rely on.
+VERSION = "4.3.0 (compatible; Fanline 0.1.0)"
+SOURCE_URL = "https://github.com/fanline/fanline"
+CHARACTERS_PER_URL = 23
+
+# CockroachDB and Postgres agree on these; an exact count(*) of posts would read the table at every call.
+STATISTICS = """
+SELECT (SELECT count(*) FROM users WHERE suspended_at IS NULL) AS user_count,
+       (SELECT count(*) FROM posts WHERE repost_of_id IS NULL) AS status_count
+"""
+ACTIVE_MONTH = """
+SELECT count(DISTINCT user_id) AS active FROM sessions
+WHERE user_id IS NOT NULL AND last_used_at > now() - interval '28 days'
+"""
+
+
+@routes.get("/api/v2/instance")
+async def instance(request: web.Request) -> web.Response:
+    """The server, as clients of Mastodon 4 ask for it."""
+    context = context_of(request)
+    active = await context.database.row(ACTIVE_MONTH)
+    return json_response(
+        {
+            "domain": context.domain,
+            "title": context.settings.instance_title,
+            "version": VERSION,
+            "source_url": SOURCE_URL,
+            "description": context.settings.instance_description,
+            "usage": {"users": {"active_month": active["active"] if active else 0}},
+            "thumbnail": {"url": f"{context.public_url}/headers/original/missing.png"},
+            "icon": [],
+            "languages": ["en"],
+            "configuration": _configuration(context),
+            "registrations": {
+                "enabled": context.settings.registrations_open,
+                "approval_required": False,
+                "message": None,
+                "url": None,
+            },
+            "api_versions": {"mastodon": 2},
+            "contact": {"email": context.settings.contact_email, "account": None},
+            "rules": [],
+        }
+    )
+
+
+@routes.get("/api/v1/instance")
+async def instance_v1(request: web.Request) -> web.Response:
+    """The server, as older clients ask for it; `uri` is host and port."""
+    context = context_of(request)
+    counted = await context.database.row(STATISTICS) or {"user_count": 0, "status_count": 0}
+    return json_response(
+        {
+            "uri": context.domain,
+            "title": context.settings.instance_title,
+            "short_description": context.settings.instance_description,
+            "description": context.settings.instance_description,
+            "email": context.settings.contact_email,
+            "version": VERSION,
+            "urls": {},
+            "stats": {**counted, "domain_count": 0},
+            "thumbnail": f"{context.public_url}/headers/original/missing.png",
+            "languages": ["en"],
+            "registrations": context.settings.registrations_open,
+            "approval_required": False,
+            "invites_enabled": False,
+            "configuration": _configuration(context),
+            "contact_account": None,
+            "rules": [],
+        }
+    )
+
+
+@routes.get("/api/v1/preferences")
+async def preferences(request: web.Request) -> web.Response:
+    """Defaults of the caller's posts and of what they read."""
+    user_id = require_user(request, "read:accounts")
+    row = await context_of(request).database.row(ACCOUNTS_BY_ID, {"ids": [user_id]})
+    if row is None:
+        raise not_found()
+    return json_response(
+        {
+            "posting:default:visibility": row["default_visibility"],
+            "posting:default:sensitive": row["default_sensitive"],
+            "posting:default:language": row["default_language"],
+            "reading:expand:media": "default",
+            "reading:expand:spoilers": False,
+        }
+    )
+
+
+@routes.get("/api/v1/custom_emojis")
+@routes.get("/api/v1/instance/rules")
+@routes.get("/api/v1/instance/peers")
+async def nothing_public(_request: web.Request) -> web.Response:
+    """There are none here: no custom emojis, no rules, no other servers."""
+    return json_response([])
+
+
+@routes.get("/api/v1/announcements")
+async def announcements(request: web.Request) -> web.Response:
+    """This server announces nothing."""
+    require_user(request)
+    return json_response([])
+
+
+@routes.get("/api/v1/filters")
+@routes.get("/api/v2/filters")
+async def filters(request: web.Request) -> web.Response:
+    """No filter can be made yet, so there is none."""
+    require_user(request, "read:filters")
+    return json_response([])
+
+
+@routes.get("/api/v1/lists")
+async def lists(request: web.Request) -> web.Response:
+    """No list can be made yet, so there is none."""
+    require_user(request, "read:lists")
+    return json_response([])
+
+
+def _configuration(context: Context) -> Entity:
+    return {
+        "urls": {"status": None, "about": None, "privacy_policy": None, "terms_of_service": None},
+        "accounts": {
+            "max_featured_tags": 0,
+            "max_pinned_statuses": 0,
+            "max_display_name_length": MAX_DISPLAY_NAME,
+            "max_note_length": MAX_NOTE,
+            "max_profile_fields": MAX_FIELDS,
+            "profile_field_name_limit": MAX_FIELD,
+            "profile_field_value_limit": MAX_FIELD,
+        },
+        "statuses": {
+            "max_characters": MAX_CHARACTERS,
+            "max_media_attachments": 0,
+            "characters_reserved_per_url": CHARACTERS_PER_URL,
+        },
+        "media_attachments": {"supported_mime_types": [], "description_limit": 0},
+        "polls": {"max_options": 0, "max_characters_per_option": 0, "min_expiration": 0, "max_expiration": 0},
+        "translation": {"enabled": False},
+        "limited_federation": True,
+    }

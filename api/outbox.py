@@ -1,0 +1,115 @@
+"""Domain events, written to `outbox` in the transaction of the rows that they tell of."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from api.database import Row, Transaction
+from fanline.tracing import current_traceparent
+from schemas.registry import EventEncoder
+
+INSERT_EVENT = """
+INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, traceparent)
+VALUES (%(id)s, %(topic)s, %(key)s, %(topic)s, %(payload)s, %(traceparent)s)
+"""
+
+
+class Outbox:
+    """Writes events into one transaction."""
+
+    def __init__(self, transaction: Transaction, encoder: EventEncoder) -> None:
+        self._transaction = transaction
+        self._encoder = encoder
+
+    async def post_created(
+        self, row: Row, mentioned: Sequence[UUID] = (), hashtags: Sequence[str] = (), original: Row | None = None
+    ) -> None:
+        """A post, reply or repost (of `original`) was published."""
+        await self._emit(
+            "post.created",
+            row["id"],
+            {
+                "post_id": str(row["id"]),
+                "author_id": str(row["author_id"]),
+                "text": row["text"],
+                "spoiler_text": row["spoiler_text"],
+                "sensitive": row["sensitive"],
+                "visibility": row["visibility"],
+                "language": row["language"],
+                "in_reply_to_id": _text(row["in_reply_to_id"]),
+                "in_reply_to_account_id": _text(row["in_reply_to_account_id"]),
+                "repost_of_id": _text(row["repost_of_id"]),
+                "repost_of_account_id": None if original is None else str(original["author_id"]),
+                "mentions": [str(identifier) for identifier in mentioned],
+                "hashtags": list(hashtags),
+                "media_ids": [],
+                "application_id": _text(row["application_id"]),
+                "created_at": row["created_at"],
+            },
+        )
+
+    async def post_deleted(self, row: Row) -> None:
+        """The author deleted a post or repost."""
+        await self._emit(
+            "post.deleted",
+            row["id"],
+            {
+                "post_id": str(row["id"]),
+                "author_id": str(row["author_id"]),
+                "visibility": row["visibility"],
+                "in_reply_to_id": _text(row["in_reply_to_id"]),
+                "repost_of_id": _text(row["repost_of_id"]),
+                "reason": "author",
+                "deleted_at": datetime.now(UTC),
+            },
+        )
+
+    async def account_created(self, account_id: UUID, username: str, locale: str) -> None:
+        """Somebody signed up."""
+        event = {"account_id": str(account_id), "username": username, "locale": locale, "created_at": datetime.now(UTC)}
+        await self._emit("account.created", account_id, event)
+
+    async def account_updated(self, row: Row) -> None:
+        """Somebody's profile is now as in this row of `users`."""
+        await self._emit(
+            "account.updated",
+            row["id"],
+            {
+                "account_id": str(row["id"]),
+                "username": row["username"],
+                "display_name": row["display_name"],
+                "note": row["note"],
+                "locked": row["locked"],
+                "bot": row["bot"],
+                "updated_at": datetime.now(UTC),
+            },
+        )
+
+    async def follow_created(self, follower_id: UUID, followee_id: UUID) -> None:
+        """Somebody follows somebody from now on."""
+        await self._follow("follow.created", "created_at", follower_id, followee_id)
+
+    async def follow_deleted(self, follower_id: UUID, followee_id: UUID) -> None:
+        """Somebody no longer follows somebody."""
+        await self._follow("follow.deleted", "deleted_at", follower_id, followee_id)
+
+    async def _follow(self, name: str, when: str, follower_id: UUID, followee_id: UUID) -> None:
+        event = {"follower_id": str(follower_id), "followee_id": str(followee_id), when: datetime.now(UTC)}
+        await self._emit(name, followee_id, event)
+
+    async def _emit(self, name: str, key: object, event: dict[str, Any]) -> None:
+        await self._transaction.execute(
+            INSERT_EVENT,
+            {
+                "id": uuid4(),
+                "topic": name,
+                "key": str(key),
+                "payload": self._encoder.encode(name, event),
+                "traceparent": current_traceparent(),
+            },
+        )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,103 @@
+"""Reposts: POST and its undoing."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import psycopg
+from aiohttp import web
+from msgspec import Struct
+
+from api.auth.principal import require_application, require_user
+from api.body import read_body
+from api.context import context_of
+from api.database import Row, Transaction
+from api.entities import load_statuses
+from api.errors import forbidden, unprocessable
+from api.outbox import Outbox
+from api.post_rows import insert_post, new_row, status_id, visible_post
+from api.responses import json_response
+from api.statuses import DELETE_POST, one_status
+from api.writes import write
+from fanline.ids import created_ms
+from readmodels.entities import Entity
+
+routes = web.RouteTableDef()
+
+OPENNESS = {"public": 0, "unlisted": 1, "private": 2, "direct": 3}
+
+SELECT_REPOST = "SELECT * FROM posts WHERE author_id = %(viewer)s AND repost_of_id = %(id)s"
+
+
+class Repost(Struct):
+    """Parameters of POST /api/v1/statuses/:id/reblog."""
+
+    visibility: str | None = None
+
+
+@routes.post("/api/v1/statuses/{id}/reblog")
+async def repost(request: web.Request) -> web.Response:
+    """Repost a status; a second time answers with the first repost."""
+    user_id = require_user(request, "write:statuses")
+    application_id = require_application(request).application_id
+    form = await read_body(request, Repost)
+    if form.visibility not in (None, "", "public", "unlisted", "private"):
+        raise unprocessable("Validation failed: Visibility must be public, unlisted or private")
+    context = context_of(request)
+    identifier = status_id(request)
+
+    async def body(transaction: Transaction, outbox: Outbox) -> Entity:
+        original = await _original(transaction, identifier, user_id)
+        if original["visibility"] == "direct" or (
+            original["visibility"] == "private" and original["author_id"] != user_id
+        ):
+            raise forbidden()
+        earlier = await transaction.row(SELECT_REPOST, {"id": original["id"], "viewer": user_id})
+        if earlier is not None:
+            return await one_status(transaction, earlier["id"], user_id, context.public_url)
+        asked = form.visibility or "public"
+        new_id = context.ids.next()
+        row = new_row(
+            id=new_id,
+            author_id=user_id,
+            repost_of_id=original["id"],
+            # A repost is never more open than what it shows.
+            visibility=max(asked, original["visibility"], key=OPENNESS.__getitem__),
+            application_id=application_id,
+            created_at=datetime.fromtimestamp(created_ms(new_id) / 1_000, UTC),
+        )
+        await insert_post(transaction, row)
+        await outbox.post_created(row, original=original)
+        return await one_status(transaction, new_id, user_id, context.public_url)
+
+    try:
+        entity = await write(context, user_id, body)
+    except psycopg.errors.UniqueViolation:  # a concurrent request has just made it
+        entity = await write(context, user_id, body)
+    return json_response(entity)
+
+
+@routes.post("/api/v1/statuses/{id}/unreblog")
+async def unrepost(request: web.Request) -> web.Response:
+    """Take one's repost back; answers with the original, also when there was no repost."""
+    user_id = require_user(request, "write:statuses")
+    context = context_of(request)
+    identifier = status_id(request)
+
+    async def body(transaction: Transaction, outbox: Outbox) -> Entity:
+        original = await _original(transaction, identifier, user_id)
+        row = await transaction.row(SELECT_REPOST, {"id": original["id"], "viewer": user_id})
+        if row is not None:
+            await outbox.post_deleted(row)
+            await transaction.execute(DELETE_POST, {"id": row["id"]})
+        (entity,) = await load_statuses(transaction, [original["id"]], user_id, context.public_url)
+        return entity
+
+    return json_response(await write(context, user_id, body))
+
+
+async def _original(transaction: Transaction, identifier: int, viewer: UUID) -> Row:
+    """The post itself, or what it reposts; raises `ApiError` 404."""
+    row = await visible_post(transaction, identifier, viewer)
+    if row["repost_of_id"] is None:
+        return row
+    return await visible_post(transaction, row["repost_of_id"], viewer)

@@ -1,0 +1,247 @@
+"""Statuses, written: posts, replies and edits."""
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID
+
+import psycopg
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from api.auth.principal import require_application, require_user
+from api.body import read_body
+from api.context import Context, context_of
+from api.database import Row, Transaction
+from api.errors import ApiError, bad_request, not_found, unprocessable
+from api.outbox import Outbox
+from api.paging import post_id
+from api.post_rows import insert_links, insert_post, new_row, own_post, status_id, visible_post
+from api.responses import json_response
+from api.statuses import one_status
+from api.writes import write
+from fanline.content import clean
+from fanline.ids import created_ms
+from readmodels.entities import Entity
+
+routes = web.RouteTableDef()
+
+MAX_CHARACTERS = 5_000
+MAX_KEY = 255
+VISIBILITIES = ("public", "unlisted", "private", "direct")
+# Two processes can make the same identifier in the same millisecond; the primary key tells.
+ID_ATTEMPTS = 3
+
+SELECT_DEFAULTS = "SELECT default_visibility, default_sensitive, default_language FROM users WHERE id = %(id)s"
+SELECT_KEY = """
+SELECT post_id FROM idempotency_keys
+WHERE user_id = %(user_id)s AND key = %(key)s AND created_at > now() - interval '1 hour'
+"""
+# An expired key is taken over. A concurrent request with the same key waits here for the first one's commit.
+INSERT_KEY = """
+INSERT INTO idempotency_keys (user_id, key, post_id) VALUES (%(user_id)s, %(key)s, %(post_id)s)
+ON CONFLICT (user_id, key) DO UPDATE SET post_id = excluded.post_id, created_at = now()
+WHERE idempotency_keys.created_at <= now() - interval '1 hour'
+"""
+INSERT_EDIT = """
+INSERT INTO post_edits (post_id, created_at, text, spoiler_text, sensitive, language)
+SELECT id, coalesce(edited_at, created_at), text, spoiler_text, sensitive, language FROM posts WHERE id = %(id)s
+"""
+UPDATE_POST = """
+UPDATE posts SET text = %(text)s, spoiler_text = %(spoiler_text)s, sensitive = %(sensitive)s, language = %(language)s,
+                 edited_at = clock_timestamp()
+WHERE id = %(id)s
+"""
+LOCK_POST = "SELECT id FROM posts WHERE id = %(id)s FOR UPDATE"
+DELETE_MENTIONS = "DELETE FROM post_mentions WHERE post_id = %(id)s"
+DELETE_HASHTAGS = "DELETE FROM post_hashtags WHERE post_id = %(id)s"
+
+Language = Annotated[str, Meta(max_length=35)]
+
+
+class NewStatus(Struct):
+    """Parameters of POST /api/v1/statuses."""
+
+    status: str | None = None
+    in_reply_to_id: str | int | None = None
+    sensitive: bool | None = None
+    spoiler_text: str | None = None
+    visibility: str | None = None
+    language: Language | None = None
+    media_ids: list[str] | None = None
+    poll: dict[str, Any] | None = None
+    scheduled_at: str | None = None
+
+
+class Edit(Struct):
+    """Parameters of PUT /api/v1/statuses/:id; what is absent stays."""
+
+    status: str | None = None
+    spoiler_text: str | None = None
+    sensitive: bool | None = None
+    language: Language | None = None
+    media_ids: list[str] | None = None
+    poll: dict[str, Any] | None = None
+
+
+class _Repeated(Exception):
+    """The idempotency key was used by a request that has committed since."""
+
+
+@routes.post("/api/v1/statuses")
+async def post_status(request: web.Request) -> web.Response:
+    """Post a status. A repeated `Idempotency-Key` (kept one hour) gives the first request's status."""
+    user_id = require_user(request, "write:statuses")
+    application_id = require_application(request).application_id
+    form = await read_body(request, NewStatus)
+    context = context_of(request)
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and len(key) > MAX_KEY:
+        raise bad_request(f"Idempotency-Key is longer than {MAX_KEY} characters")
+    text, spoiler_text = _texts(form.status, form.spoiler_text)
+    _refuse_missing_features(form.media_ids, form.poll, form.scheduled_at)
+    if not text:
+        raise unprocessable("Validation failed: Text can't be blank")
+
+    async def body(transaction: Transaction, outbox: Outbox) -> Entity:
+        if key is not None and (done := await _earlier(transaction, context, user_id, key)) is not None:
+            return done
+        row = await _new_post(transaction, outbox, context, user_id, application_id, form, text, spoiler_text)
+        if key is not None:
+            taken = await transaction.execute(INSERT_KEY, {"user_id": user_id, "key": key, "post_id": row["id"]})
+            if not taken:
+                raise _Repeated
+        return await one_status(transaction, row["id"], user_id, context.public_url)
+
+    return json_response(await _until_unique(context, body, user_id, key))
+
+
+@routes.put("/api/v1/statuses/{id}")
+async def edit_status(request: web.Request) -> web.Response:
+    """Change one's own status; the version before goes into its history."""
+    user_id = require_user(request, "write:statuses")
+    identifier = status_id(request)
+    form = await read_body(request, Edit)
+    context = context_of(request)
+    _refuse_missing_features(form.media_ids, form.poll, None)
+
+    async def body(transaction: Transaction, _outbox: Outbox) -> Entity:
+        await transaction.execute(LOCK_POST, {"id": identifier})
+        row = await own_post(transaction, identifier, user_id)
+        if row["repost_of_id"] is not None:
+            raise not_found()
+        text, spoiler_text = _texts(
+            row["text"] if form.status is None else form.status,
+            row["spoiler_text"] if form.spoiler_text is None else form.spoiler_text,
+        )
+        if not text:
+            raise unprocessable("Validation failed: Text can't be blank")
+        changed = {
+            "text": text,
+            "spoiler_text": spoiler_text,
+            "sensitive": (row["sensitive"] if form.sensitive is None else form.sensitive) or bool(spoiler_text),
+            "language": form.language or row["language"],
+        }
+        if any(row[column] != value for column, value in changed.items()):
+            await transaction.execute(INSERT_EDIT, {"id": identifier})
+            await transaction.execute(DELETE_MENTIONS, {"id": identifier})
+            await transaction.execute(DELETE_HASHTAGS, {"id": identifier})
+            await insert_links(transaction, identifier, [spoiler_text, text], context.domain)
+            await transaction.execute(UPDATE_POST, {"id": identifier, **changed})
+        return await one_status(transaction, identifier, user_id, context.public_url)
+
+    return json_response(await write(context, user_id, body))
+
+
+def _texts(status: str | None, spoiler: str | None) -> tuple[str, str]:
+    text, spoiler_text = clean(status or ""), clean(spoiler or "").replace("\n", " ")
+    if len(text) + len(spoiler_text) > MAX_CHARACTERS:
+        raise unprocessable(f"Validation failed: Text character limit of {MAX_CHARACTERS} exceeded")
+    return text, spoiler_text
+
+
+def _refuse_missing_features(media_ids: list[str] | None, poll: object, scheduled_at: str | None) -> None:
+    if media_ids:
+        raise unprocessable("Validation failed: media attachments are not supported yet")
+    if poll:
+        raise unprocessable("Validation failed: polls are not supported yet")
+    if scheduled_at:
+        raise unprocessable("Validation failed: scheduled statuses are not supported")
+
+
+async def _new_post(
+    transaction: Transaction,
+    outbox: Outbox,
+    context: Context,
+    user_id: UUID,
+    application_id: UUID,
+    form: NewStatus,
+    text: str,
+    spoiler_text: str,
+) -> Row:
+    """Insert the post, its mentions, hashtags and event."""
+    defaults = await transaction.row(SELECT_DEFAULTS, {"id": user_id})
+    if defaults is None:
+        raise not_found()
+    visibility = form.visibility or defaults["default_visibility"]
+    if visibility not in VISIBILITIES:
+        raise unprocessable("Validation failed: Visibility must be public, unlisted, private or direct")
+    parent = await _parent(transaction, form.in_reply_to_id, user_id)
+    sensitive = defaults["default_sensitive"] if form.sensitive is None else form.sensitive
+    identifier = context.ids.next()
+    row = new_row(
+        id=identifier,
+        author_id=user_id,
+        text=text,
+        spoiler_text=spoiler_text,
+        sensitive=sensitive or bool(spoiler_text),
+        visibility=visibility,
+        language=form.language or defaults["default_language"],
+        in_reply_to_id=None if parent is None else parent["id"],
+        in_reply_to_account_id=None if parent is None else parent["author_id"],
+        application_id=application_id,
+        created_at=datetime.fromtimestamp(created_ms(identifier) / 1_000, UTC),
+    )
+    await insert_post(transaction, row)
+    mentioned, tags = await insert_links(transaction, identifier, [spoiler_text, text], context.domain)
+    await outbox.post_created(row, mentioned, tags)
+    return row
+
+
+async def _parent(transaction: Transaction, given: str | int | None, viewer: UUID) -> Row | None:
+    if given is None or given == "":
+        return None
+    missing = "The post you are trying to reply to does not appear to exist."
+    try:
+        row = await visible_post(transaction, post_id(str(given)), viewer)
+    except (ValueError, ApiError) as error:
+        raise not_found(missing) from error
+    if row["repost_of_id"] is not None:  # an answer to a repost answers what it reposts
+        return await visible_post(transaction, row["repost_of_id"], viewer)
+    return row
+
+
+async def _earlier(transaction: Transaction, context: Context, user_id: UUID, key: str) -> Entity | None:
+    """The status of an earlier request with the key; raises `ApiError` 404 when it has been deleted since."""
+    row = await transaction.row(SELECT_KEY, {"user_id": user_id, "key": key})
+    if row is None:
+        return None
+    if row["post_id"] is None:
+        raise not_found()
+    return await one_status(transaction, row["post_id"], user_id, context.public_url)
+
+
+async def _until_unique(context: Context, body: Any, user_id: UUID, key: str | None) -> Entity:
+    for attempt in range(ID_ATTEMPTS):
+        try:
+            entity: Entity = await write(context, user_id, body)
+            return entity
+        except _Repeated:
+            assert key is not None
+            earlier = await context.database.read(partial(_earlier, context=context, user_id=user_id, key=key))
+            if earlier is not None:
+                return earlier
+        except psycopg.errors.UniqueViolation:
+            if attempt == ID_ATTEMPTS - 1:
+                raise
+    raise ApiError(409, "Another request with this Idempotency-Key is under way")
