@@ -53,6 +53,8 @@ def consumer_config(settings: Settings, group: str, client_id: str) -> dict[str,
         # Read ahead, a partition: enough for a second of work, little enough for the memory of six topics.
         "queued.min.messages": 20_000,
         "queued.max.messages.kbytes": 8_192,
+        # Librdkafka pauses a full partition for a second by default, and a fast flow then waits for it.
+        "fetch.queue.backoff.ms": 10,
         "fetch.error.backoff.ms": 100,
     }
 

@@ -1,5 +1,6 @@
 """What the Kafka source emits: records, and progress between them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -11,7 +12,7 @@ class Message(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes | None]]
+    headers: Sequence[tuple[str, bytes | None]]
     timestamp_ms: int
 
 
