@@ -21,6 +21,7 @@ from stack.table import Process
 # Held for as long as this process lives: a dropped Popen complains that its child still runs.
 _children_of_ours: list[subprocess.Popen[bytes]] = []
 
+LINE_LIMIT = 400  # characters
 LOG_LIMIT = 20_000_000  # bytes; a longer log is set aside when its process starts
 
 
@@ -170,7 +171,19 @@ def last_lines(path: Path, count: int = 8) -> list[str]:
     except FileNotFoundError:
         return []
     frame = re.compile(r"\s+(at |\.\.\. \d+ (more|common frames))")
-    return [line for line in text.splitlines() if line.strip() and not frame.match(line)][-count:]
+    lines = [line for line in text.splitlines() if line.strip() and not frame.match(line)][-count:]
+    return [_readable(line) for line in lines]
+
+
+def _readable(line: str) -> str:
+    """A line of a log, cut to `LINE_LIMIT`; of a JSON line with a traceback, what happened and not where."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line[:LINE_LIMIT]
+    if not isinstance(entry, dict) or not entry.get("exception"):
+        return line[:LINE_LIMIT]
+    return f"{entry.get('event')}: {str(entry['exception']).strip().splitlines()[-1]}"[:LINE_LIMIT]
 
 
 def started_before_boot(record: Record) -> bool:

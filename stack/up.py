@@ -33,12 +33,14 @@ class Cancelled(FanlineError):
 
 @dataclass
 class Progress:
-    """Where one node stands: its state, since when (monotonic seconds), seconds it took, and what is wrong with it."""
+    """Where one node stands: its state, since when (monotonic seconds), seconds it took, what is wrong with it,
+    and how often it was started again before it answered."""
 
     state: str = WAITING
     since: float = 0.0
     seconds: float = 0.0
     note: str = ""
+    restarts: int = 0
 
 
 class Up:
@@ -76,10 +78,12 @@ class Up:
         return not any(thread.is_alive() for thread in self._threads)
 
     def check_alive(self) -> None:
-        """Notice servers that answered once and died since."""
+        """Notice parts that answered once and ended since, also if their supervisor starts them again."""
         for process in list(self.started):
             progress = self.progress[process.name]
-            if progress.state == READY and daemon.running(self.layout, process.name) is None:
+            if progress.state == READY and (
+                daemon.running(self.layout, process.name) is None or restarts(self.layout, process) > progress.restarts
+            ):
                 self._fail(process, self._crash(process))
 
     def result(self) -> None:
@@ -126,6 +130,7 @@ class Up:
             self.started.append(process)
             daemon.spawn(process, self.layout)
         self._wait_for_answer(process)
+        self.progress[process.name].restarts = restarts(self.layout, process)
         if process.name not in self._running and not self.cancelled.is_set():
             prepare.AFTER[process.settle](self.layout)
         return True
@@ -135,10 +140,10 @@ class Up:
         while not self.cancelled.is_set():
             if daemon.running(self.layout, process.name) is None:
                 raise self._crash(process)
-            if answers(process.probe):
-                return
             if restarts(self.layout, process) >= RESTARTS_ALLOWED:
                 raise self._crash(process)
+            if answers(process.probe):
+                return
             if time.monotonic() > deadline:
                 raise StartFailed(
                     f"{process.name} did not answer at {process.url} within {process.start_seconds:.0f} s;"

@@ -104,6 +104,17 @@ def test_java_stack_frames_do_not_hide_what_happened(layout: Layout) -> None:
     assert daemon.last_lines(layout.log("thing")) == ["BindException: in use"]
 
 
+def test_of_a_logged_traceback_the_last_line_is_shown(layout: Layout) -> None:
+    exception = "Traceback (most recent call last):\n  File x\nBrokenThing: it broke"
+    layout.log("thing").write_text(
+        json.dumps({"event": "uncaught exception", "exception": exception}) + "\n" + "y" * 900
+    )
+    assert daemon.last_lines(layout.log("thing")) == [
+        "uncaught exception: BrokenThing: it broke",
+        "y" * daemon.LINE_LIMIT,
+    ]
+
+
 def test_a_long_log_is_set_aside_at_the_next_start(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "LOG_LIMIT", 10)
     layout.log("thing").write_text("x" * 11)
