@@ -49,14 +49,14 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
     app = web.Application(middlewares=[edge], client_max_size=MAX_BODY_BYTES)
     app[DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(serve_context)
-    # Literal paths first: /accounts/lookup must not be taken for an account's id.
-    routes = [
+    modules = [module for name, modules in BOUNDARIES.items() if name in served for module in modules]
+    routes: list[web.RouteDef] = [
         route
-        for name in (*(boundary for boundary in BOUNDARIES if boundary in served), None)
-        for module in (BOUNDARIES[name] if name is not None else ALWAYS)
+        for module in (*modules, *ALWAYS)
         for route in cast(web.RouteTableDef, import_module(module).routes)
         if isinstance(route, web.RouteDef)
     ]
+    # Literal paths first: /accounts/lookup must not be taken for an account's id.
     app.add_routes(sorted(routes, key=lambda route: "{" in route.path))
     if "timelines" in served:
         app.cleanup_ctx.append(import_module("api.timelines").serve_home)

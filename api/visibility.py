@@ -2,7 +2,7 @@
 
 
 def visible(post: str) -> str:
-    """A condition on a row of `posts`, named by its alias: its visibility, and that its author does not block the viewer.
+    """A condition on a row of `posts`, named by its alias: visibility, and that the author has not blocked the viewer.
 
     It does not look into what a repost reposts; `listed` does.
     """

@@ -34,6 +34,7 @@ ORDER BY created_at, kid
 INSERT_KEY = """
 INSERT INTO signing_keys (kid, algorithm, private_key) VALUES (%(kid)s, 'EdDSA', %(private_key)s)
 """
+LIST_KEYS = "SELECT kid, algorithm, created_at, retired_at FROM signing_keys ORDER BY created_at, kid"
 RETIRE_OTHERS = "UPDATE signing_keys SET retired_at = now() WHERE kid <> %(kid)s AND retired_at IS NULL"
 
 
