@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import aiohttp
 from rich.console import Console
 
 from api.context import public_url_of
@@ -16,17 +15,14 @@ from audit.rest import BATCH, HomeReader
 from audit.run import DEPTH, Subjects, audit
 from audit.stores import Stores
 from audit.visitors import admitted
-from demo.figures import Figures, read_figures
-from demo.graph import Graph
-from demo.journey import Journey, Summary, summarise
-from demo.load import Source, summary_line, tokens_by_number
+from demo.journey import Summary, summarise
+from demo.load import Source, summary_line
 from demo.panel import Panel
 from demo.people import load_graph
 from demo.plan import plan
-from demo.poster import Outcome, Poster
+from demo.poster import Outcome
+from demo.posting import Crowd, post_and_watch
 from demo.progress import Progress
-from demo.tap import PostTap
-from demo.watch import Watch
 from fanline.errors import BarrierTimeout
 from fanline.settings import Settings
 from readmodels.effects import command
@@ -36,7 +32,6 @@ from readmodels.timelines import timeline_key
 # their own that a read would have to wait for.
 READERS_EVERY = 10
 JOURNEYS_PER_SECOND = 5.0
-PANEL_SECONDS = 0.5
 # A graph of 430,000 rows takes Debezium about two minutes.
 CATCH_UP_SECONDS = 600.0
 # Builds take milliseconds each, so that this long without one more means that they have stopped.
@@ -73,15 +68,20 @@ async def run(settings: Settings, stores: Stores, chosen: Source, posts: int, ra
     say(f"the read models have them after {time.monotonic() - started:.1f} s more")
     with admitted(stores.connection, loaded.ids, "Fanline demo", url) as tokens:
         async with HomeReader(url, tokens, DEPTH) as reader:
-            await _warm(stores, reader, loaded.ids, say)
+            started = time.monotonic()
+            await warm(stores, reader, loaded.ids)
+            say(f"read {len(loaded.ids):,} home timelines, which are warm now, in {time.monotonic() - started:.1f} s")
             readers = set(range(0, len(loaded.ids), READERS_EVERY))
-            outcome, deliveries, journeys = await _post(
-                settings, graph, loaded.ids, readers, reader, tokens, posts, rate, console
-            )
+            writers = [person for person in range(len(loaded.ids)) if person not in readers]
+            steps = plan(graph, posts, rate, writers=writers)
+            with Panel(console, posts) as panel:
+                crowd = Crowd(graph, loaded.ids, readers, tokens)
+                posted = await post_and_watch(settings, crowd, steps, reader, JOURNEYS_PER_SECOND, wait, panel.update)
+    outcome = posted.outcome
     say(f"wrote {summary_line(outcome)}")
     for failure in outcome.failures[:5]:
         console.print(f"  {failure}", markup=False, highlight=False)
-    summary = summarise(journeys)
+    summary = summarise(posted.journeys)
     for line in journey_lines(summary):
         say(line)
     started = time.monotonic()
@@ -89,7 +89,7 @@ async def run(settings: Settings, stores: Stores, chosen: Source, posts: int, ra
         subjects = Subjects(loaded.ids, outcome.posts)
         report = await audit(settings, stores, subjects, wait, progress=progress.update)
     say(f"compared every timeline with SQL in {time.monotonic() - started:.1f} s")
-    return Result(outcome, deliveries, summary, report)
+    return Result(outcome, posted.deliveries, summary, report)
 
 
 def journey_lines(summary: Summary | None) -> list[str]:
@@ -111,59 +111,15 @@ def last_line(result: Result) -> str:
     )
 
 
-async def _warm(stores: Stores, reader: HomeReader, people: Sequence[UUID], say: Callable[[str], None]) -> None:
-    """Read every home timeline once, and wait until Redis keeps them all."""
-    started = time.monotonic()
+async def warm(stores: Stores, reader: HomeReader, people: Sequence[UUID]) -> None:
+    """Read every home timeline once, and wait until Redis keeps them all; raises `BarrierTimeout` when that stalls."""
     for start in range(0, len(people), BATCH):
         await asyncio.gather(*(reader.home(person, depth=20) for person in people[start : start + BATCH]))
     commands = [command(timeline_key(person), b"EXISTS") for person in people]
-    most, moved = -1, started
+    most, moved = -1, time.monotonic()
     while (warm := sum(await asyncio.to_thread(stores.redis, commands))) < len(people):
         if warm > most:
             most, moved = warm, time.monotonic()
         if time.monotonic() - moved > STALLED_SECONDS:
             raise BarrierTimeout(f"Only {warm:,} of {len(people):,} home timelines became warm.")
         await asyncio.sleep(0.05)
-    say(f"read {len(people):,} home timelines, which are warm now, in {time.monotonic() - started:.1f} s")
-
-
-async def _post(
-    settings: Settings,
-    graph: Graph,
-    people: Sequence[UUID],
-    readers: set[int],
-    reader: HomeReader,
-    tokens: dict[UUID, str],
-    posts: int,
-    rate: float,
-    console: Console,
-) -> tuple[Outcome, int, list[Journey]]:
-    """Post, showing the pipeline at work; the outcome, how many deliveries it made, and the ways of some posts."""
-    steps = plan(graph, posts, rate, writers=[person for person in range(len(people)) if person not in readers])
-    wait = waiter(settings, CATCH_UP_SECONDS)
-    with PostTap(settings) as tap, Panel(console, posts) as panel:
-        watch = Watch(settings, graph, people, readers, reader, tap, JOURNEYS_PER_SECOND)
-        poster = Poster(
-            public_url_of(settings),
-            steps,
-            tokens_by_number(steps, people, tokens),
-            on_acknowledged=watch.on_acknowledged,
-        )
-        async with aiohttp.ClientSession() as session:
-            before = await read_figures(session, settings)
-            running = asyncio.create_task(poster.run())
-            while not running.done():
-                figures = _since(await read_figures(session, settings), before)
-                panel.update(len(poster.outcome.acknowledged), figures, watch.journeys)
-                await asyncio.wait([running], timeout=PANEL_SECONDS)
-            outcome = await running
-            await watch.finish()
-            await wait()
-            after = _since(await read_figures(session, settings), before)
-    return outcome, after.deliveries, watch.journeys
-
-
-def _since(now: Figures, before: Figures) -> Figures:
-    now.deliveries -= before.deliveries
-    now.dead_letters -= before.dead_letters
-    return now
