@@ -1,0 +1,77 @@
+"""A page of statuses as JSON, joined from documents' bytes; nothing is encoded."""
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+
+from api.documents import Found, Status
+from readmodels.cards import ACCOUNT_CARD, members
+from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
+from readmodels.documents import Reference
+from readmodels.entities import NO_FLAGS
+from readmodels.entries import Entry
+
+Statuses = Mapping[int, Status | None]
+"""Statuses by post id; None for one that does not exist."""
+
+
+def _flags(reblogged: bool) -> bytes:
+    return b"," + members({**NO_FLAGS, "reblogged": reblogged}) + b',"account":{'
+
+
+_NOT_REBLOGGED = _flags(False)
+_REBLOGGED = _flags(True)
+
+
+def needed_for(post_ids: Iterable[int], statuses: Statuses) -> dict[bytes, Reference]:
+    """The documents by key, besides the cards, that showing these statuses takes."""
+    needed: dict[bytes, Reference] = {}
+    for post_id in post_ids:
+        status = statuses[post_id]
+        if status is not None:
+            needed[status.counts_key] = (STATUS_COUNTS, post_id)
+            needed[status.account_key] = (ACCOUNT_CARD, status.account)
+            needed[status.account_counts_key] = (ACCOUNT_COUNTS, status.account)
+    return needed
+
+
+def render(page: Sequence[Entry], statuses: Statuses, found: Found, reposted: Container[int]) -> bytes:
+    """The JSON array of the page; what has vanished since the page was chosen is left out.
+
+    `found` has what `needed_for` names; `reposted` are the originals that the viewer has reposted.
+    """
+    parts: list[bytes] = [b"["]
+    for entry in page:
+        status = statuses[entry.id]
+        if status is None or not _can_show(status, found):
+            continue
+        if entry.original == entry.id:
+            _append(parts, status, found, entry.id in reposted)
+            parts.append(b'},"reblog":null},')
+            continue
+        original = statuses[entry.original]
+        if original is None or not _can_show(original, found):
+            continue
+        _append(parts, status, found, False)
+        parts.append(b'},"reblog":')
+        _append(parts, original, found, entry.original in reposted)
+        parts.append(b'},"reblog":null}},')
+    if len(parts) == 1:
+        return b"[]"
+    parts[-1] = parts[-1][:-1] + b"]"
+    return b"".join(parts)
+
+
+def _can_show(status: Status, found: Found) -> bool:
+    return bool(found[status.counts_key] and found[status.account_key] and found[status.account_counts_key])
+
+
+def _append(parts: list[bytes], status: Status, found: Found, reblogged: bool) -> None:
+    parts += (
+        b"{",
+        status.members,
+        b",",
+        found[status.counts_key],
+        _REBLOGGED if reblogged else _NOT_REBLOGGED,
+        found[status.account_key],
+        b",",
+        found[status.account_counts_key],
+    )

@@ -1,0 +1,54 @@
+"""What every home read needs and what hardly ever changes: the generation of the timelines, and the celebrities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from api.document_cache import DocumentCache
+from api.redis_client import RedisClient
+from readmodels import readiness
+from readmodels.effects import command
+from readmodels.followers import CELEBRITIES
+
+READY_PREFIX = b"ready:"
+_KEY = b"shared facts"
+PREFIXES: Sequence[bytes] = (READY_PREFIX, CELEBRITIES)
+"""The key prefixes whose changes make the facts stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFacts:
+    """`generation` is None while timelines cannot be kept; see `readmodels/readiness.py`."""
+
+    generation: bytes | None
+    celebrities: frozenset[bytes]
+
+
+class SharedFactsReader:
+    """Reads the facts, and keeps them in the cache as one value that any of their keys drops."""
+
+    def __init__(self, redis: RedisClient, cache: DocumentCache) -> None:
+        self._redis = redis
+        self._cache = cache
+
+    async def read(self) -> SharedFacts:
+        """The facts; raises `RedisUnavailable` or `RedisReplyError`."""
+        kept: SharedFacts | None = self._cache.get(_KEY)
+        if kept is not None:
+            return kept
+        announced = self._cache.announce([_KEY])
+        try:
+            commands = [*map(readiness.read, readiness.KEYS), command(CELEBRITIES, b"SMEMBERS")]
+            *found, celebrities = await self._redis.execute(commands)
+            facts = SharedFacts(found[0] if len(set(found)) == 1 else None, frozenset(celebrities))
+            self._cache.keep(announced, _KEY, facts, 16 * len(celebrities))
+            return facts
+        finally:
+            self._cache.forget(announced, [_KEY])
+
+
+class FactDroppingCache(DocumentCache):
+    """A cache in which a changed key drops what was made of it."""
+
+    def drop(self, key: bytes) -> None:
+        """The key has changed in Redis."""
+        super().drop(_KEY if key.startswith(READY_PREFIX) or key == CELEBRITIES else key)

@@ -1,0 +1,68 @@
+"""`GET /api/v1/timelines/home`, and what has to run in the process for it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from api.auth.principal import require_user
+from api.context import CONTEXT, context_of
+from api.database import Database
+from api.document_cache import DocumentCache
+from api.documents import Documents
+from api.home import HomeTimelines
+from api.paging import link_header, read_page
+from api.read_your_writes import OwnWrites
+from api.redis_client import RedisClient
+from api.redis_tracking import RedisTracking
+from api.responses import json_bytes
+from api.shared_facts import PREFIXES, FactDroppingCache, SharedFactsReader
+from fanline.clock import Clock
+from fanline.settings import Settings
+from readmodels.affected import KINDS
+from readmodels.home_rules import Page
+
+routes = web.RouteTableDef()
+
+HOME = web.AppKey("home timelines", HomeTimelines)
+TRACKED = (*(kind.prefix + b":" for kind in KINDS), *PREFIXES)
+"""The key prefixes whose changes Redis tells this process."""
+
+
+@routes.get("/api/v1/timelines/home")
+async def home(request: web.Request) -> web.Response:
+    """The newest statuses of the people whom the caller follows, with `Link` paging."""
+    viewer = require_user(request, "read:statuses")
+    wanted = read_page(request)
+    page = Page(wanted.limit, wanted.max_id or None, wanted.since_id, wanted.min_id)
+    shown = await request.config_dict[HOME].read(viewer, page)
+    headers = None
+    if shown.newest is not None:
+        headers = link_header(request, context_of(request).public_url, shown.newest, shown.oldest)
+    return json_bytes(shown.body, headers=headers)
+
+
+def open_home(
+    redis: RedisClient, database: Database, own_writes: OwnWrites, settings: Settings, public_url: str, clock: Clock
+) -> tuple[HomeTimelines, RedisTracking, DocumentCache]:
+    """Home timelines, the tracking that keeps their copies of Redis exact while it runs, and these copies."""
+    cache = FactDroppingCache(settings.document_cache_mb << 20)
+    documents = Documents(redis, cache, database, public_url)
+    facts = SharedFactsReader(redis, cache)
+    timelines = HomeTimelines(redis, documents, facts, database, own_writes, settings, public_url, clock)
+    return timelines, RedisTracking(redis, TRACKED, cache, timeout=settings.redis_timeout_seconds), cache
+
+
+async def serve_home(app: web.Application) -> AsyncIterator[None]:
+    """For `cleanup_ctx`, after the context is there: home timelines from start to end of the application."""
+    context = app[CONTEXT]
+    timelines, tracking, _ = open_home(
+        context.redis, context.database, context.own_writes, context.settings, context.public_url, context.clock
+    )
+    app[HOME] = timelines
+    running = [asyncio.create_task(tracking.run()), asyncio.create_task(context.own_writes.run())]
+    yield
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await timelines.close()

@@ -1,0 +1,129 @@
+"""A warm home timeline is byte for byte what the database says, whatever is asked and wherever it comes from."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import psycopg
+import pytest
+
+from api.entities import load_statuses
+from benchmarks.servers import Valkey, postgres, valkey, valkey_cluster
+from fanline import metrics
+from fanline.settings import Settings
+from readmodels.home_rules import Page
+from tests.integration.home_world import PUBLIC_URL, Home, World, home_timelines, make_ready, make_world, warm_up
+
+NOBODY = "redis://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Settings]:
+    with postgres() as database:
+        yield database.model_copy(update={"timeline_cap": 30, "timeline_slack": 10, "celebrity_threshold": 5})
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Valkey]:
+    with valkey(tmp_path) as running:
+        yield running
+
+
+def world_of(settings: Settings, seed: int) -> World:
+    with psycopg.connect(settings.database_url.get_secret_value()) as connection:
+        connection.execute("TRUNCATE users CASCADE")
+        return make_world(connection, random.Random(seed))
+
+
+def pages(world: World, rng: random.Random) -> list[Page]:
+    def some() -> int:
+        return rng.choice(world.posts)
+
+    return [
+        Page(20),
+        Page(1),
+        Page(40),
+        Page(5, max_id=some()),
+        Page(40, max_id=some()),
+        Page(7, since_id=some()),
+        Page(7, min_id=some()),
+        Page(40, min_id=world.posts[0]),
+        Page(10, max_id=some(), since_id=some()),
+        Page(10, max_id=some(), min_id=some()),
+    ]
+
+
+async def differences(home: Home, sql: Home, world: World, rng: random.Random) -> list[tuple[UUID, Page]]:
+    found = []
+    before = read_from_redis()
+    for viewer in world.people:
+        for page in pages(world, rng):
+            if await home.timelines.read(viewer, page) != await sql.timelines.read(viewer, page):
+                found.append((viewer, page))
+    assert read_from_redis() == before + len(world.people) * len(pages(world, rng)), "not all was read from Redis"
+    return found
+
+
+def read_from_redis() -> float:
+    return metrics.HOME_READS.labels("redis", "warm")._value.get()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_every_page_from_redis_is_what_sql_answers(settings: Settings, server: Valkey, seed: int) -> None:
+    world = world_of(settings, seed)
+    async with home_timelines(settings, server.url) as home, home_timelines(settings, NOBODY) as sql:
+        await make_ready(home, settings)
+        await warm_up(home, world.people)
+        assert await differences(home, sql, world, random.Random(seed)) == []
+
+
+async def test_every_page_from_a_cluster_is_what_sql_answers(settings: Settings, tmp_path: Path) -> None:
+    world = world_of(settings, 100)
+    with valkey_cluster(tmp_path) as servers:
+        async with (
+            home_timelines(settings, servers[0].url, cluster=True) as home,
+            home_timelines(settings, NOBODY) as sql,
+        ):
+            await make_ready(home, settings)
+            await warm_up(home, world.people)
+            assert await differences(home, sql, world, random.Random(100)) == []
+
+
+async def test_the_joined_bytes_say_what_the_entities_say(settings: Settings, server: Valkey) -> None:
+    world = world_of(settings, 200)
+    async with home_timelines(settings, server.url) as home:
+        await make_ready(home, settings)
+        await warm_up(home, world.people)
+        for viewer in world.people:
+            shown = msgspec.json.decode((await home.timelines.read(viewer, Page(40))).body)
+            ids = [int(status["id"]) for status in shown]
+            entities = await home.database.read(
+                lambda transaction, ids=ids, viewer=viewer: load_statuses(transaction, ids, viewer, PUBLIC_URL)
+            )
+            assert shown == entities
+            assert ids == sorted(ids, reverse=True)
+
+
+@pytest.mark.parametrize("direction", ["older", "newer"])
+async def test_paging_through_everything_crosses_the_floor_without_gap_or_repeat(
+    settings: Settings, server: Valkey, direction: str
+) -> None:
+    world = world_of(settings, 300)
+    viewer = world.people[0]
+    async with home_timelines(settings, server.url) as home, home_timelines(settings, NOBODY) as sql:
+        await make_ready(home, settings)
+        await warm_up(home, [viewer])
+        everything = ids(await sql.timelines.read(viewer, Page(10_000)))
+        assert len(everything) > settings.timeline_cap, "the world is too small to cross the floor"
+        seen: list[int] = []
+        page = Page(7) if direction == "older" else Page(7, min_id=0)
+        while found := ids(shown := await home.timelines.read(viewer, page)):
+            seen = seen + found if direction == "older" else found + seen
+            page = Page(7, max_id=shown.oldest) if direction == "older" else Page(7, min_id=shown.newest)
+        assert seen == everything
+
+
+def ids(shown: object) -> list[int]:
+    return [int(status["id"]) for status in msgspec.json.decode(shown.body)]  # type: ignore[attr-defined]
