@@ -27,8 +27,8 @@ from sinks.redis import RedisSink, RedisWrite
 
 NAME = "timelines"
 
-# Chunks in one turn of the flow: enough to keep Redis busy while the next ones are read, few enough that a new post waits
-# for some milliseconds at most.
+# Chunks in one turn of the flow: enough to keep Redis busy while the next ones are read, few enough that a new post
+# waits for some milliseconds at most.
 CHUNKS_A_TURN = 16
 
 Partition = tuple[str, int]
@@ -54,7 +54,7 @@ class Spreader(StatefulBatchLogic[Change | Progress, RedisWrite | Progress, Stat
 
     def __init__(self, performer: Performer, deliveries: Deliveries, limits: Limits, state: State | None) -> None:
         self._performer, self._deliveries, self._limits = performer, deliveries, limits
-        self._queue = FanOutQueue()
+        self._queue: FanOutQueue[Partition] = FanOutQueue()
         for partition, fan_out in state or ():
             self._queue.add(partition, fan_out)
 

@@ -33,8 +33,7 @@ class StatusCard:
 
 def members(entity: Entity) -> bytes:
     """The JSON of an object without its braces."""
-    encoded: bytes = msgspec.json.encode(entity)
-    return encoded[1:-1]
+    return bytes(msgspec.json.encode(entity)[1:-1])
 
 
 def _status_body(row: Row, public_url: str) -> bytes:

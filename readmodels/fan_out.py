@@ -7,8 +7,10 @@ turns, a chunk each, so that a post with a hundred followers does not wait for o
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
+
+Source = TypeVar("Source", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -42,23 +44,23 @@ class _Mark:
 
 
 @dataclass(slots=True)
-class FanOutQueue:
+class FanOutQueue(Generic[Source]):
     """Fan-outs in turn. `source` tells apart logs (partitions) that are passed independently of each other."""
 
     _turns: deque[FanOut] = field(default_factory=deque)
-    _sources: dict[Hashable, deque[FanOut | _Mark]] = field(default_factory=dict)
+    _sources: dict[Source, deque[FanOut | _Mark]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self._turns)
 
-    def add(self, source: Hashable, fan_out: FanOut) -> None:
+    def add(self, source: Source, fan_out: FanOut) -> None:
         """Lines up a post behind those that are waiting."""
         if fan_out.is_done:
             return
         self._turns.append(fan_out)
         self._sources.setdefault(source, deque()).append(fan_out)
 
-    def mark(self, source: Hashable, value: Any) -> None:
+    def mark(self, source: Source, value: Any) -> None:
         """Has `value` released when everything added before from this source is done."""
         self._sources.setdefault(source, deque()).append(_Mark(value))
 
@@ -90,7 +92,7 @@ class FanOutQueue:
                 waiting.popleft()
         return released
 
-    def pending(self) -> Iterable[tuple[Hashable, FanOut]]:
+    def pending(self) -> Iterable[tuple[Source, FanOut]]:
         """The fan-outs that are not done, with their sources, in the order they came."""
         for source, waiting in self._sources.items():
             for item in waiting:

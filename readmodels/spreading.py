@@ -5,6 +5,7 @@ See readmodels/following.py for the other half of the race, and readmodels/fan_o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from readmodels import followers, recents, timelines
@@ -53,7 +54,7 @@ def begin(posts: Sequence[Post], limits: Limits) -> Effects[list[FanOut]]:
     ]
 
 
-def advance(queue: FanOutQueue, chunks: int) -> Effects[list[Chunk]]:
+def advance(queue: FanOutQueue[Any], chunks: int) -> Effects[list[Chunk]]:
     """Takes the next turns of a queue and reads their chunks of followers."""
     turns = queue.take(chunks)
     if not turns:

@@ -104,7 +104,7 @@ class FollowersFlow(Flow):
 class TimelinesFlow(Flow):
     def __init__(self, machine: Machine, dice: random.Random) -> None:
         super().__init__(machine, dice, ("posts",))
-        self.queue = FanOutQueue()
+        self.queue: FanOutQueue[tuple[str, int]] = FanOutQueue()
 
     def crash(self) -> None:
         super().crash()
@@ -129,7 +129,7 @@ class TimelinesFlow(Flow):
                 if length > LIMITS.timeline_cap + LIMITS.timeline_slack:
                     yield
                     self.machine.redis(Redis([timelines.compact(target, LIMITS.timeline_cap)]))
-        for done_part, offset in self.queue.release():  # type: ignore[misc]
+        for done_part, offset in self.queue.release():
             self.committed[done_part] = offset
 
 

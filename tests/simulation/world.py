@@ -1,4 +1,4 @@
-"""A small world for simulations: a database with a change log, and the oracle written a second time, in plain Python."""
+"""A small world for simulations: a database with a change log, and the oracle a second time, in plain Python."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ class Database:
         match dice.choices(range(9), habits if any(habits) else HABITS)[0]:
             case 0:
                 # A few people are followed by nearly everybody, so that thresholds are crossed.
-                self.follow(one, dice.choice(self.users[:2]) if dice.random() < 0.5 else other, dice.random() < 0.9)
+                popular = dice.choice([user for user in self.users[:3] if user != one])
+                self.follow(one, popular if dice.random() < 0.5 else other, dice.random() < 0.9)
             case 1:
                 self.unfollow(*dice.choice(list(self.follows) or [(one, other)]))
             case 2:
