@@ -11,6 +11,7 @@ from api.errors import not_found
 from api.paging import post_id
 from api.visibility import listed
 from fanline.content import hashtags, mentioned_usernames
+from fanline.tracing import current_traceparent
 
 # More would make one post a broadcast to strangers.
 MAX_MENTIONS = 50
@@ -20,9 +21,10 @@ SELECT_VISIBLE = f"SELECT p.* FROM posts p WHERE p.id = %(id)s AND {listed('p')}
 SELECT_OWN = "SELECT * FROM posts WHERE id = %(id)s AND author_id = %(viewer)s"
 INSERT_POST = """
 INSERT INTO posts (id, author_id, text, spoiler_text, sensitive, visibility, language, in_reply_to_id,
-                   in_reply_to_account_id, repost_of_id, application_id, created_at)
+                   in_reply_to_account_id, repost_of_id, application_id, traceparent, created_at)
 VALUES (%(id)s, %(author_id)s, %(text)s, %(spoiler_text)s, %(sensitive)s, %(visibility)s, %(language)s,
-        %(in_reply_to_id)s, %(in_reply_to_account_id)s, %(repost_of_id)s, %(application_id)s, %(created_at)s)
+        %(in_reply_to_id)s, %(in_reply_to_account_id)s, %(repost_of_id)s, %(application_id)s,
+        %(traceparent)s, %(created_at)s)
 """
 SELECT_MENTIONED = """
 SELECT id FROM users WHERE lower(username) = ANY(%(usernames)s) AND suspended_at IS NULL
@@ -61,8 +63,8 @@ async def own_post(transaction: Transaction, identifier: int, author: UUID) -> R
 
 
 async def insert_post(transaction: Transaction, row: Row) -> None:
-    """Insert a row that has every column of `INSERT_POST`."""
-    await transaction.execute(INSERT_POST, row)
+    """Insert a row that has every column of `INSERT_POST` but the trace context, which is the caller's."""
+    await transaction.execute(INSERT_POST, {**row, "traceparent": current_traceparent()})
 
 
 async def insert_links(
