@@ -74,9 +74,9 @@ def run_maven(output: Path, report: Report, cancelled: threading.Event) -> None:
 
 
 def _maven(command: list[str], report: Report, cancelled: threading.Event) -> str | None:
-    """Run Maven; None when it succeeded, else its first error line."""
+    """Run Maven; None when it succeeded, else its first two lines about errors."""
     artifacts = 0
-    fault = ""
+    faults: list[str] = []
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -92,11 +92,11 @@ def _maven(command: list[str], report: Report, cancelled: threading.Event) -> st
             if "Downloaded from" in line:
                 artifacts += 1
                 report(f"{artifacts} files, {line.split('/')[-1].strip()}")
-            elif line.startswith("[ERROR]") and not fault:
-                fault = line.removeprefix("[ERROR]").strip()
+            elif "[ERROR]" in line and (fault := line.rpartition("[ERROR]")[2].strip()):
+                faults.append(fault)
     if cancelled.is_set():
         raise KeyboardInterrupt
-    return None if process.returncode == 0 else fault or f"it ended with code {process.returncode}"
+    return None if process.returncode == 0 else " ".join(faults[:2]) or f"it ended with code {process.returncode}"
 
 
 def _kill_when(cancelled: threading.Event, process: subprocess.Popen[str]) -> None:
