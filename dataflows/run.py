@@ -27,6 +27,7 @@ from connectors.progress import close_groups
 from fanline.errors import ConfigurationError, FanlineError
 from fanline.logging import configure_logging, get_logger
 from fanline.settings import Settings, get_settings
+from fanline.tracing import configure_tracing, shut_down_tracing
 
 # Ports of a flow's instances are this far apart, so that the flows of a local stack do not meet.
 INSTANCE_PORTS = 10
@@ -59,8 +60,12 @@ def run(name: str) -> None:
     # Python's standard error moves to a descriptor of its own, so that `_engine_reports` can have number 2.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     configure_logging(name)
+    configure_tracing(name)
     serve_metrics(name, settings)
-    run_flow(name, lambda: _load(name), settings)
+    try:
+        run_flow(name, lambda: _load(name), settings)
+    finally:
+        shut_down_tracing()
 
 
 def run_flow(name: str, build: Callable[[], Dataflow], settings: Settings) -> None:
