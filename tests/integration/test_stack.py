@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
 def small(tmp_path: Path, stack: Stack) -> Iterator[Stack]:
     """A further stack of its own in an empty folder, on free ports, with nothing started; only cheap parts are used."""
     environment = stack.environment | {"FANLINE_STATE_DIR": str(tmp_path / "state")}
-    environment["FANLINE_SERVERS_DIR"] = str(Layout(stack.settings).servers)
+    environment["FANLINE_SERVERS_DIR"] = str(Layout(stack.settings).servers.parent)
     sockets = {
         name: socket.create_server(("127.0.0.1", 0)) for name in ("POSTGRES", "REDIS", "KAFKA", "KAFKA_CONTROLLER")
     }

@@ -86,6 +86,16 @@ def test_connect_finds_the_avro_converter_by_its_service_manifest(servers: Path)
     assert "io.apicurio.registry.utils.converter.AvroConverter\n" in text
 
 
+def test_another_version_is_removed_unless_somebody_runs_from_it(tmp_path: Path) -> None:
+    present, used, unused = (tmp_path / (digit * 12) for digit in "abc")
+    for folder in (present, used, unused):
+        folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", "input()", str(used / "lib")], stdin=subprocess.PIPE) as process:
+        download.remove_other_versions(present)
+        process.communicate(b"\n")
+    assert sorted(tmp_path.iterdir()) == [present, used]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell script")
 def test_a_wrong_python_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "stack").mkdir()
