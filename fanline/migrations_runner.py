@@ -36,8 +36,9 @@ def migrate(settings: Settings, revision: str = "head") -> str:
     with _alembic(settings) as (config, connection, dialect):
         alembic.command.upgrade(config, revision)
         reached = str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
-    if dialect == "postgres" and revision == "head":
-        _grant(settings)
+        connection.commit()
+        if dialect == "postgres" and revision == "head":
+            _grant(settings)
     return reached
 
 
@@ -100,6 +101,7 @@ def _create_local_database(settings: Settings) -> None:
     admin = make_conninfo(host=settings.host, port=settings.postgres_port, user="postgres", dbname="postgres")
     try:
         with psycopg.connect(admin, autocommit=True, connect_timeout=database.CONNECT_TIMEOUT_SECONDS) as connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
             for role, options in ((owner["user"], "LOGIN"), (CDC_ROLE, "LOGIN REPLICATION")):
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount:
                     connection.execute(sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(str(role)), sql.SQL(options)))

@@ -10,6 +10,7 @@ from psycopg_pool import ConnectionPool
 
 from fanline import database, metrics
 from fanline.errors import DependencyUnavailable
+from fanline.migrations_runner import migrate
 from fanline.settings import Settings
 
 
@@ -21,7 +22,7 @@ def statements() -> float:
 @pytest.fixture
 def counter(stack):
     """A table with one number, and a pool."""
-    stack.fanline("migrate")
+    migrate(stack.settings)
     table = f"scratch_{uuid.uuid4().hex[:8]}"
     with database.connect(stack.settings, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE TABLE {} (n int)").format(sql.Identifier(table)))
