@@ -24,7 +24,7 @@ class SinglePartSink(FixedPartitionedSink[X, S]):
         return 0
 
 
-def output(step_id: str, up: Stream[Any], sink: SinglePartSink[Any, Any]) -> None:
-    """Write a stream, in its order, to a sink."""
+def output(step_id: str, up: Stream[Any], sink: FixedPartitionedSink[Any, Any]) -> None:
+    """Write a stream, in its order, to a sink with one part."""
     keyed = op.flat_map_batch(f"{step_id}_key", up, lambda items: [(PART, item) for item in items])
     op.output(step_id, keyed, sink)

@@ -1,0 +1,65 @@
+"""How far topics go and how far flows have come: end offsets, and the offsets that groups have committed."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported without saying so
+
+from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error
+from connectors.offsets import Partition
+from fanline.settings import Settings
+
+Offsets = dict[Partition, int]
+
+
+class AppliedOffsets:
+    """Asks Kafka; every method raises `DependencyUnavailable` when it does not answer."""
+
+    def __init__(self, settings: Settings, client_id: str) -> None:
+        self._settings = settings
+        self._admin = AdminClient(client_config(settings, client_id))
+
+    def partitions(self, topics: Iterable[str]) -> list[Partition]:
+        """Every partition of the topics that exist."""
+        try:
+            existing = self._admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+        except KafkaException as error:
+            raise typed_error(self._settings, error.args[0]) from error
+        return [
+            (topic, partition)
+            for topic in topics
+            if topic in existing
+            for partition in sorted(existing[topic].partitions)
+        ]
+
+    def ends(self, partitions: Iterable[Partition]) -> Offsets:
+        """The offset that each partition's next record will get."""
+        wanted = {TopicPartition(*partition): OffsetSpec.latest() for partition in partitions}
+        if not wanted:
+            return {}
+        answers = self._admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)
+        return {(place.topic, place.partition): self._result(answer).offset for place, answer in answers.items()}
+
+    def committed(self, groups: Mapping[str, Iterable[Partition]]) -> dict[str, Offsets]:
+        """What each group has committed for its partitions; 0 where it has committed nothing."""
+        asked: dict[str, Future[Any]] = {}
+        for group, partitions in groups.items():
+            wanted = [TopicPartition(*partition) for partition in partitions]
+            if wanted:
+                request = [ConsumerGroupTopicPartitions(group, wanted)]
+                answers = self._admin.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_SECONDS)
+                asked[group] = answers[group]
+        return {
+            group: {
+                (place.topic, place.partition): max(0, place.offset) for place in self._result(answer).topic_partitions
+            }
+            for group, answer in asked.items()
+        }
+
+    def _result(self, answer: "Future[Any]") -> Any:
+        try:
+            return answer.result(REQUEST_TIMEOUT_SECONDS * 2)
+        except KafkaException as error:
+            raise typed_error(self._settings, error.args[0]) from error

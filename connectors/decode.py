@@ -1,0 +1,94 @@
+"""The first step of a flow over row changes: Kafka records to `Change` items, bad ones to the dead letters."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import bytewax.operators as op
+from bytewax.dataflow import Stream
+
+from connectors.dead_letter import DeadLetters
+from connectors.kafka_source import Item
+from connectors.lifecycle import stop_requested
+from connectors.messages import Message, Progress
+from fanline.addresses import registry_url
+from fanline.avro import AvroDecoder, SchemaRegistry
+from fanline.changes import RowChange, row_change, table_of
+from fanline.errors import DependencyUnavailable, MalformedEvent
+from fanline.logging import get_logger
+from fanline.settings import Settings, get_settings
+
+REGISTRY_PAUSE_SECONDS = 0.5
+
+_log = get_logger(__name__)
+
+
+class Change(NamedTuple):
+    """A row change and the record that it came in."""
+
+    message: Message
+    change: RowChange
+
+
+def decode_changes(
+    step_id: str, up: Stream[Item], flow: str, settings: Settings | None = None
+) -> Stream[Change | Progress]:
+    """Decode a stream of records and progress, in its order; tombstones are dropped.
+
+    Records that cannot be understood become dead letters of `flow`, delivered before anything of their batch or after
+    is passed on. Raises `DeadLetterBrake` when there are too many.
+    """
+    settings = settings or get_settings()
+    decoder = AvroDecoder(SchemaRegistry(registry_url(settings)).schema)
+    step = ChangeDecoder(decoder.decode, DeadLetters(flow, settings))
+    return op.flat_map_batch(step_id, up, step)
+
+
+class ChangeDecoder:
+    """Decodes batches; waits while the registry, which is asked once a schema, is away."""
+
+    def __init__(self, decode: Callable[[bytes], dict[str, object]], dead_letters: DeadLetters) -> None:
+        self._decode, self._dead_letters = decode, dead_letters
+        self._tables: dict[str, str] = {}
+
+    def __call__(self, items: list[Item]) -> list[Change | Progress]:
+        """The changes in a batch."""
+        changes: list[Change | Progress] = []
+        accepted = 0
+        rejected = False
+        try:
+            for item in items:
+                if type(item) is Progress:
+                    changes.append(item)
+                    continue
+                assert isinstance(item, Message)
+                if item.value is None:
+                    continue
+                try:
+                    changes.append(self._change(item, item.value))
+                    accepted += 1
+                except MalformedEvent as reason:
+                    self._dead_letters.brake.accepted(accepted)
+                    accepted, rejected = 0, True
+                    self._dead_letters.reject(item, reason)
+        finally:
+            if rejected:
+                self._dead_letters.flush()
+        self._dead_letters.brake.accepted(accepted)
+        return changes
+
+    def _change(self, message: Message, value: bytes) -> Change:
+        table = self._tables.get(message.topic)
+        if table is None:
+            table = self._tables[message.topic] = table_of(message.topic)
+        waiting = False
+        while True:
+            try:
+                return Change(message, row_change(table, self._decode(value)))
+            except DependencyUnavailable as error:
+                if stop_requested():
+                    raise
+                if not waiting:
+                    waiting = True
+                    _log.warning("waiting for the schema registry", error=str(error))
+                time.sleep(REGISTRY_PAUSE_SECONDS)
