@@ -57,7 +57,8 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
         if isinstance(route, web.RouteDef)
     ]
     # Literal paths first: /accounts/lookup must not be taken for an account's id.
-    app.add_routes(sorted(routes, key=lambda route: "{" in route.path))
+    routes.sort(key=lambda route: "{" in route.path)
+    app.add_routes(routes)
     if "timelines" in served:
         app.cleanup_ctx.append(import_module("api.timelines").serve_home)
     return app

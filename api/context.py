@@ -1,6 +1,9 @@
 """What every handler needs: settings, stores, identifiers, and who may do what. One object an application."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -15,6 +18,7 @@ from api.limiter import RateLimiter
 from api.read_your_writes import OwnWrites
 from api.redis_client import RedisClient
 from api.redis_connection import RedisAddress
+from api.watermark import Watermark
 from fanline.clock import Clock, SystemClock
 from fanline.database import open_async_pool
 from fanline.ids import TimeOrderedIds
@@ -38,6 +42,15 @@ class Context:
     ids: TimeOrderedIds
     clock: Clock
     events: Events
+    _kept: dict[str, tuple[float, Any]] = field(default_factory=dict)
+
+    async def kept(self, name: str, seconds: float, load: Callable[[], Awaitable[Any]]) -> Any:
+        """A value that costs much and may be some seconds old: loaded when the one kept under the name is too old."""
+        until, value = self._kept.get(name, (0.0, None))
+        if time.monotonic() >= until:
+            value = await load()
+            self._kept[name] = time.monotonic() + seconds, value
+        return value
 
     @property
     def domain(self) -> str:
@@ -87,7 +100,7 @@ async def open_context(settings: Settings) -> Context:
         public_url=public_url,
         database=database,
         redis=redis,
-        own_writes=OwnWrites(redis, database, settings),
+        own_writes=OwnWrites(redis, database, Watermark(settings).poll),
         sessions=sessions,
         tokens=Tokens(keys, sessions, public_url, settings.access_token_days),
         passwords=Passwords(),

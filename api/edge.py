@@ -11,9 +11,10 @@ import psycopg
 from aiohttp import web
 from opentelemetry.trace import SpanKind
 
-from api.auth.principal import PRINCIPAL, Principal
+from api.access_log import AccessLog
+from api.auth.principal import PRINCIPAL, Principal, principal_of
 from api.context import CONTEXT, Context
-from api.errors import ApiError, unauthorized
+from api.errors import ApiError, not_found, unauthorized
 from api.limiter import Allowance
 from api.responses import error_response
 from fanline import metrics
@@ -23,7 +24,8 @@ from fanline.tracing import span_from_traceparent
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_log = get_logger("api.access")
+_log = get_logger(__name__)
+_access_log = AccessLog()
 _SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
 # These are asked often by machines of one's own and belong to no person.
 _UNLIMITED = ("/health/", "/metrics")
@@ -114,6 +116,8 @@ def _failure(request: web.Request, error: Exception) -> web.Response:
     if isinstance(error, DependencyUnavailable):
         _log.error("a dependency does not answer", path=request.path, reason=str(error))
         return error_response(ApiError(503, "The service is not available at the moment", headers={"Retry-After": "1"}))
+    if isinstance(error, psycopg.errors.ForeignKeyViolation):  # what it names was deleted meanwhile
+        return error_response(not_found())
     if isinstance(error, psycopg.DataError):
         _log.warning("the database refused a value", path=request.path, reason=str(error))
         return error_response(ApiError(422, "Validation failed: a value cannot be stored"))
@@ -159,14 +163,7 @@ def _finish(context: Context, request: web.Request, response: web.StreamResponse
     seconds = time.perf_counter() - started
     route = _route(request)
     metrics.API_SECONDS.labels(request.method, route, str(response.status)).observe(seconds)
-    if context.settings.api_access_log or response.status >= 500:
-        principal = request.get(PRINCIPAL)
-        _log.info(
-            "request",
-            method=request.method,
-            path=request.path,
-            route=route,
-            status=response.status,
-            ms=round(seconds * 1_000, 2),
-            user_id=None if principal is None or principal.user_id is None else str(principal.user_id),
-        )
+    if _access_log.wanted and context.settings.api_access_log:
+        principal = principal_of(request)
+        user_id = None if principal is None or principal.user_id is None else str(principal.user_id)
+        _access_log.write(request.method, request.path, route, response.status, seconds, user_id)

@@ -18,7 +18,8 @@ VERSION = "4.3.0 (compatible; Fanline 0.1.0)"
 SOURCE_URL = "https://github.com/fanline/fanline"
 CHARACTERS_PER_URL = 23
 
-# CockroachDB and Postgres agree on these; an exact count(*) of posts would read the table at every call.
+# Counting reads whole tables, so that the numbers are a minute old at most.
+STATISTICS_SECONDS = 60.0
 STATISTICS = """
 SELECT (SELECT count(*) FROM users WHERE suspended_at IS NULL) AS user_count,
        (SELECT count(*) FROM posts WHERE repost_of_id IS NULL) AS status_count
@@ -33,7 +34,7 @@ WHERE user_id IS NOT NULL AND last_used_at > now() - interval '28 days'
 async def instance(request: web.Request) -> web.Response:
     """The server, as clients of Mastodon 4 ask for it."""
     context = context_of(request)
-    active = await context.database.row(ACTIVE_MONTH)
+    active = await context.kept("active", STATISTICS_SECONDS, lambda: context.database.row(ACTIVE_MONTH))
     return json_response(
         {
             "domain": context.domain,
@@ -41,7 +42,7 @@ async def instance(request: web.Request) -> web.Response:
             "version": VERSION,
             "source_url": SOURCE_URL,
             "description": context.settings.instance_description,
-            "usage": {"users": {"active_month": active["active"] if active else 0}},
+            "usage": {"users": {"active_month": active["active"]}},
             "thumbnail": {"url": f"{context.public_url}/headers/original/missing.png"},
             "icon": [],
             "languages": ["en"],
@@ -63,7 +64,7 @@ async def instance(request: web.Request) -> web.Response:
 async def instance_v1(request: web.Request) -> web.Response:
     """The server, as older clients ask for it; `uri` is host and port."""
     context = context_of(request)
-    counted = await context.database.row(STATISTICS) or {"user_count": 0, "status_count": 0}
+    counted = await context.kept("statistics", STATISTICS_SECONDS, lambda: context.database.row(STATISTICS))
     return json_response(
         {
             "uri": context.domain,

@@ -9,7 +9,7 @@ from api.context import context_of
 from api.database import Row, Transaction
 from api.entities import load_account_list, load_accounts, load_statuses
 from api.outbox import Outbox
-from api.paging import link_header, read_account_page
+from api.paging import link_header, post_id, read_account_page
 from api.post_rows import own_post, status_id, visible_post
 from api.responses import json_response
 from api.visibility import unmuted, visible
@@ -71,7 +71,7 @@ async def statuses(request: web.Request) -> web.Response:
     """Several statuses: `id[]=1&id[]=2`, at most 20; those that the viewer may not see are left out."""
     context = context_of(request)
     viewer = viewer_of(request)
-    identifiers = [int(text) for text in request.query.getall("id[]", [])[:20] if text.isascii() and text.isdigit()]
+    identifiers = [item for text in request.query.getall("id[]", [])[:20] if (item := _number(text)) is not None]
     query = f"SELECT p.id FROM posts p WHERE p.id = ANY(%(ids)s::bigint[]) AND {visible('p')}"
 
     async def body(transaction: Transaction) -> list[Entity]:
@@ -176,6 +176,13 @@ async def one_status(transaction: Transaction, identifier: int, viewer: UUID | N
     """The entity of a post that exists."""
     (entity,) = await load_statuses(transaction, [identifier], viewer, public_url)
     return entity
+
+
+def _number(text: str) -> int | None:
+    try:
+        return post_id(text)
+    except ValueError:
+        return None
 
 
 def _version(row: Row, account: Entity, public_url: str) -> Entity:
