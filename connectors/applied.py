@@ -36,7 +36,8 @@ class AppliedOffsets:
 
     def ends(self, partitions: Iterable[Partition]) -> Offsets:
         """The offset that each partition's next record will get."""
-        wanted = {TopicPartition(*partition): OffsetSpec.latest() for partition in partitions}
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(*partition): latest for partition in partitions}
         if not wanted:
             return {}
         answers = self._admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)

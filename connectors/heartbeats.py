@@ -1,6 +1,7 @@
 """Reads the heartbeat row's changes: once the change of a time T is in Kafka, so is every commit before T.
 
-Debezium sends a connector's changes in the order of the commits, so a heartbeat that has arrived vouches for all before it.
+Debezium sends a connector's changes in the order of the commits, so a heartbeat that has arrived vouches for all
+before it.
 """
 
 from datetime import datetime

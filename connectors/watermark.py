@@ -23,7 +23,7 @@ class Watermark:
         self._topics = {group_of(flow): FLOWS[flow] for flow in flows}
         self._heartbeats = Heartbeats(self._settings, "fanline-watermark")
         self._offsets = AppliedOffsets(self._settings, "fanline-watermark")
-        self._waiting: deque[tuple[int, dict[str, Offsets]]] = deque(maxlen=MAX_WAITING)
+        self._waiting: deque[tuple[int, dict[str, Offsets]]] = deque()
         self._passed_ms = 0
 
     def poll(self) -> int:
@@ -33,7 +33,7 @@ class Watermark:
         Raises `DependencyUnavailable` when Kafka or the registry does not answer.
         """
         newest_us = self._heartbeats.newest_us()
-        if newest_us is not None:
+        if newest_us is not None and len(self._waiting) < MAX_WAITING:
             partitions = {group: self._offsets.partitions(topics) for group, topics in self._topics.items()}
             ends = self._offsets.ends({place for places in partitions.values() for place in places})
             wanted = {group: {place: ends[place] for place in places} for group, places in partitions.items()}
