@@ -70,7 +70,8 @@ def check_recents(stores: Stores, authors: Sequence[UUID]) -> dict[UUID, Differe
 def check_followers(stores: Stores, authors: Sequence[UUID]) -> dict[UUID, Difference | None]:
     """An author's chunks hold exactly the followers that the database has, each once."""
     numbers = stores.redis([command(followers.facts_key(author), b"HGET", b"chunks") for author in authors])
-    chunks = {author: int(number or 0) for author, number in zip(authors, numbers, strict=True)}
+    # An author's first chunk is there before it is counted.
+    chunks = {author: int(number or 1) for author, number in zip(authors, numbers, strict=True)}
     replies = iter(
         stores.redis([followers.read_chunk(author, index) for author in authors for index in range(chunks[author])])
     )
