@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fanline.content import (
@@ -102,11 +102,13 @@ def source(piece: Plain | Link | Mention | Hashtag) -> str:
             return piece.text
 
 
+@settings(deadline=None)
 @given(texts)
 def test_the_pieces_of_any_text_join_to_that_text(text: str) -> None:
     assert "".join(map(source, pieces(text))) == text
 
 
+@settings(deadline=None)
 @given(texts)
 @example("<script>alert(1)</script>")
 @example("https://a.example/\"onmouseover='x'")
