@@ -103,6 +103,11 @@ class ConnectClient:
 
     def validate(self, name: str, config: plan.Config) -> dict[str, list[str]]:
         """Connect's own verdict: the faults of each field, empty when it accepts the configuration."""
+        # An unknown class would be answered with an internal server error.
+        plugins = sorted(entry["class"] for entry in self._call("GET", "/connector-plugins").json())
+        if config["connector.class"] not in plugins:
+            known = ", ".join(plugins)
+            return {"connector.class": [f"Kafka Connect has no {config['connector.class']}, it has: {known}."]}
         plugin = config["connector.class"].rsplit(".", 1)[-1]
         response = self._call(
             "PUT", f"/connector-plugins/{quote(plugin)}/config/validate", body={"name": name, **config}, refusable=True

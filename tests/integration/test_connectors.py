@@ -1,0 +1,176 @@
+"""Connectors on a real Kafka Connect: applied, compared, refused, failed, explained."""
+
+import json
+import uuid
+
+import psycopg
+import pytest
+
+from connectors import connect, plan
+from connectors.connect_client import ConnectClient, ConnectorFailed, ConnectorRefused
+from fanline.errors import ConfigurationError, DependencyUnavailable
+from tests.integration.pipeline import open_pipeline
+
+
+@pytest.fixture(scope="module")
+def ready(stack):
+    open_pipeline(stack.settings)
+    return stack
+
+
+@pytest.fixture
+def trial(ready, tmp_path):
+    """Writes a template of a connector of its own; the connector and its slot are gone afterwards."""
+    name = f"trial_{uuid.uuid4().hex[:8]}"
+    base = json.loads((plan.TEMPLATES / "outbox.json").read_text())
+    own = {
+        "name": name,
+        "slot.name": name,
+        "topic.prefix": name,
+        # A table that nobody writes meanwhile: the trial must not send anybody's events a second time.
+        "table.include.list": "public.media",
+        "publication.name": "fanline_cdc",
+        "publication.autocreate.mode": "disabled",
+    }
+
+    def write(**changes):
+        text = json.dumps(base | own | {key.replace("__", "."): value for key, value in changes.items()})
+        (tmp_path / "trial.json").write_text(text)
+        return tmp_path
+
+    write.name = name
+    yield write
+    with connect.client(ready.settings) as client:
+        if client.config(name) is not None:
+            client.delete(name)
+    settings = ready.settings
+    with psycopg.connect(
+        host=settings.host, port=settings.postgres_port, user="postgres", dbname="fanline", autocommit=True
+    ) as admin:
+        for slot, pid in admin.execute(
+            "SELECT slot_name, active_pid FROM pg_replication_slots WHERE slot_name = %s", [name]
+        ).fetchall():
+            if pid:
+                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+
+
+def test_applying_twice_changes_nothing(ready):
+    with connect.client(ready.settings) as client:
+        before = {name: client.config(name) for name in ("fanline-cdc", "fanline-outbox")}
+        assert [each.outcome for each in connect.apply_all(ready.settings)] == ["unchanged", "unchanged"]
+        assert {name: client.config(name) for name in before} == before
+    assert ready.fanline("connectors", "apply").stdout == "fanline-cdc: unchanged\nfanline-outbox: unchanged\n"
+    assert ready.fanline("connectors", "diff").stdout == "fanline-cdc: equal\nfanline-outbox: equal\n"
+
+
+def test_both_connectors_run_and_say_so(ready):
+    done = ready.fanline("connectors", "status", "fanline-cdc", "fanline-outbox")
+    assert done.stdout == "fanline-cdc: RUNNING, tasks: RUNNING\nfanline-outbox: RUNNING, tasks: RUNNING\n"
+
+
+def test_a_new_connector_is_created_then_changed_then_left_alone(ready, trial):
+    assert connect.diff_all(ready.settings, trial()) == {trial.name: None}
+    assert [each.outcome for each in connect.apply_all(ready.settings, trial())] == ["created"]
+    changed = connect.apply_all(ready.settings, trial(poll__interval__ms="250", database__password="other"))
+    assert changed[0].outcome == "changed"
+    assert plan.describe(changed[0].changes) == [
+        f"- database.password = {plan.HIDDEN}",
+        f"+ database.password = {plan.HIDDEN}",
+        "- poll.interval.ms = 10",
+        "+ poll.interval.ms = 250",
+    ]
+    again = connect.apply_all(ready.settings, trial(poll__interval__ms="250", database__password="other"))
+    assert [(each.outcome, each.changes) for each in again] == [("unchanged", [])]
+
+
+def test_diff_shows_what_would_change_hides_secrets_and_exits_1(ready, trial):
+    connect.apply_all(ready.settings, trial())
+    folder = trial(poll__interval__ms="250", database__password="hunter2")
+    done = ready.fanline("connectors", "diff", "--templates", str(folder), check=False)
+    assert done.returncode == 1
+    assert "  - poll.interval.ms = 10\n  + poll.interval.ms = 250\n" in done.stdout
+    assert "hunter2" not in done.stdout
+
+
+def test_a_broken_configuration_names_each_field_and_changes_nothing(ready, trial):
+    folder = trial(poll__interval__ms="soon", slot__name="no spaces allowed", topic__prefix="")
+    with pytest.raises(ConnectorRefused) as caught:
+        connect.apply_all(ready.settings, folder)
+    assert {"poll.interval.ms", "slot.name", "topic.prefix"} <= caught.value.faults.keys()
+    done = ready.fanline("connectors", "apply", "--templates", str(folder), check=False)
+    assert done.returncode == ConfigurationError.exit_code
+    assert [line.split(":")[0].strip() for line in done.stderr.splitlines()[1:]] == [
+        key for key, messages in caught.value.faults.items() for _ in messages
+    ]
+    with connect.client(ready.settings) as client:
+        assert client.config(trial.name) is None
+
+
+def test_a_database_that_connect_cannot_reach_is_the_fault_of_its_field(ready, trial):
+    with pytest.raises(ConnectorRefused) as caught:
+        connect.apply_all(ready.settings, trial(database__port="1"))
+    assert any(key.startswith("database.") for key in caught.value.faults)
+
+
+def test_an_unknown_connector_class_is_named(ready, trial):
+    with pytest.raises(ConnectorRefused, match=r"connector\.class: .*Nonsense"):
+        connect.apply_all(ready.settings, trial(connector__class="io.example.Nonsense"))
+
+
+def test_a_task_that_fails_is_explained_by_its_root_cause(ready, trial):
+    folder = trial(publication__name="nobody_made_it")
+    with pytest.raises(ConnectorFailed, match=f"Connector {trial.name} failed: .*[Pp]ublication") as caught:
+        connect.apply_all(ready.settings, folder)
+    assert "\n" not in str(caught.value)
+    assert "Exception" not in str(caught.value)
+    done = ready.fanline("connectors", "status", trial.name, check=False)
+    assert done.returncode == 1
+    assert f"{trial.name}: RUNNING, tasks: FAILED\n  " in done.stdout
+    assert "ublication" in done.stdout
+
+
+def test_a_running_connector_that_is_changed_into_a_failing_one_is_noticed(ready, trial):
+    connect.apply_all(ready.settings, trial())
+    folder = trial(publication__name="nobody_made_it")
+    with pytest.raises(ConnectorFailed, match=r"[Pp]ublication"):
+        connect.apply_all(ready.settings, folder)
+
+
+def test_a_failed_task_whose_cause_is_gone_runs_again_after_apply(ready, trial):
+    folder = trial(publication__name=trial.name)
+    with pytest.raises(ConnectorFailed):
+        connect.apply_all(ready.settings, folder)
+    settings = ready.settings
+    with psycopg.connect(
+        host=settings.host, port=settings.postgres_port, user="postgres", dbname="fanline", autocommit=True
+    ) as admin:
+        admin.execute(f"CREATE PUBLICATION {trial.name} FOR TABLE media")
+        try:
+            assert [each.outcome for each in connect.apply_all(settings, folder)] == ["restarted"]
+        finally:
+            admin.execute(f"DROP PUBLICATION {trial.name}")
+
+
+def test_pause_resume_and_restart(ready, trial):
+    connect.apply_all(ready.settings, trial())
+    assert ready.fanline("connectors", "pause", trial.name).stdout == f"{trial.name}: paused\n"
+    assert ready.fanline("connectors", "status", trial.name, check=False).returncode == 1
+    assert [each.outcome for each in connect.apply_all(ready.settings, trial())] == ["unchanged"]
+    assert ready.fanline("connectors", "resume", trial.name).stdout == f"{trial.name}: running\n"
+    assert ready.fanline("connectors", "restart", trial.name).stdout == f"{trial.name}: running\n"
+    assert ready.fanline("connectors", "status", trial.name).returncode == 0
+
+
+def test_a_connector_that_connect_does_not_know_is_named(ready):
+    done = ready.fanline("connectors", "restart", "nobody", check=False)
+    assert (done.returncode, done.stdout) == (ConfigurationError.exit_code, "")
+    assert done.stderr.strip() == "Kafka Connect has no connector nobody: see fanline connectors status."
+
+
+def test_a_connect_that_is_down_is_named_in_one_sentence():
+    with (
+        ConnectClient("http://127.0.0.1:1") as client,
+        pytest.raises(DependencyUnavailable, match=r"^Kafka Connect does not answer at http://127\.0\.0\.1:1\.$"),
+    ):
+        client.names()
