@@ -1,5 +1,6 @@
 """The command line `fanline`: subcommands are named here and imported when they are called."""
 
+import errno
 import importlib
 import sys
 
@@ -64,6 +65,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        click.echo(f"The disk is full: {error}.", err=True)
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
 

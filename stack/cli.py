@@ -18,6 +18,7 @@ from stack.down import stop_all
 from stack.download import ensure_downloaded, is_downloaded
 from stack.layout import Layout
 from stack.lock import exclusive
+from stack.next_steps import next_steps
 from stack.table import Node, closure, nodes, processes
 from stack.up import Cancelled, Up
 from stack.view import PlainProgress, progress_table, status_table
@@ -44,6 +45,8 @@ def up(only: str, without_servers: bool) -> None:
                 run.undo()
                 raise Cancelled("Interrupted: everything that this command started is stopped again.") from None
             raise
+    if not only:
+        console.print(next_steps(chosen), highlight=False, markup=False, soft_wrap=True)
     console.print(f"ready after {time.monotonic() - began:.1f} s", highlight=False)
 
 

@@ -4,6 +4,7 @@ A record holds the process's start time beside its id, so that an id which the s
 never taken for ours.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from stack.table import Process
 # Held for as long as this process lives: a dropped Popen complains that its child still runs.
 _children_of_ours: list[subprocess.Popen[bytes]] = []
 
+ARCHIVE_SECONDS = 180.0  # how long a JVM may take to end when it writes its archive: once, and 5 s on a quiet machine
 LINE_LIMIT = 400  # characters
 LOG_LIMIT = 20_000_000  # bytes; a longer log is set aside when its process starts
 
@@ -126,16 +128,27 @@ def stop(process: Process, layout: Layout) -> bool:
     found = running(layout, process.name)
     willing = True
     if found is not None:
+        patience = ARCHIVE_SECONDS if writes_archive(found) else process.stop_seconds
         family = [found, *_children(found)]
         found.send_signal(process.stop_signal)
-        _, left = psutil.wait_procs(family, timeout=process.stop_seconds)
+        _, left = psutil.wait_procs(family, timeout=patience)
         willing = not left
+        left = list({*left, *(child for straggler in left for child in _children(straggler))})
         for straggler in left:
-            straggler.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                straggler.kill()
         psutil.wait_procs(left, timeout=5)
     record_path(layout, process.name).unlink(missing_ok=True)
     supervisor_state_path(layout, process.name).unlink(missing_ok=True)
     return willing
+
+
+def writes_archive(process: psutil.Process) -> bool:
+    """Whether this JVM, started without an archive, will write one when it ends."""
+    try:
+        return any(word.startswith("-XX:AOTCacheOutput=") for word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -28,10 +28,11 @@ def stop_all(layout: Layout, processes: Sequence[Process], report: Report = lamb
 
 
 def _stop(layout: Layout, process: Process, report: Report) -> bool:
-    ran = daemon.running(layout, process.name) is not None
-    if ran:
-        report(process.name, "stopping")
+    found = daemon.running(layout, process.name)
+    if found is not None:
+        archive = ", and writing its archive for faster starts" if daemon.writes_archive(found) else ""
+        report(process.name, f"stopping{archive}")
     willing = daemon.stop(process, layout)
-    if ran:
+    if found is not None:
         report(process.name, "stopped" if willing else "killed")
     return willing

@@ -42,7 +42,7 @@ class Process:
     prepare: str = ""  # a function of stack.prepare, run before the start
     settle: str = ""  # a function of stack.prepare, run when it answers
     stop_signal: signal.Signals = signal.SIGTERM
-    start_seconds: float = 90
+    start_seconds: float = 180  # generous: a laptop may be busy, and a crash is noticed at once
     stop_seconds: float = 30
     supervised: bool = False  # restarted when it ends by itself
     unprivileged: bool = False  # refuses to run as root

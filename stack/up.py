@@ -12,13 +12,13 @@ from stack.down import stop_all
 from stack.layout import Layout
 from stack.ports import check_ports
 from stack.probe import answers
-from stack.steps import is_there, run_step
+from stack.steps import run_step
 from stack.table import Node, Process, Step
 
 POLL = 0.05  # seconds between two questions to a process that is starting
 RESTARTS_ALLOWED = 3  # of a supervised process before it first answers
 
-WAITING, STARTING, READY, FAILED, SKIPPED = "waiting", "starting", "ready", "failed", "not there yet"
+WAITING, STARTING, READY, FAILED = "waiting", "starting", "ready", "failed"
 
 
 class StartFailed(FanlineError):
@@ -65,7 +65,7 @@ class Up:
             if isinstance(node, Process):
                 if daemon.running(self.layout, node.name):
                     self._running.add(node.name)
-                elif is_program_there(node):
+                else:
                     check_ports(node)
         for node in self.nodes:
             thread = threading.Thread(target=self._bring_up, args=(node,), name=f"up-{node.name}", daemon=True)
@@ -103,9 +103,12 @@ class Up:
             if not self._wait_for_needs(node):
                 return
             self._enter(node, STARTING)
-            there = self._step(node) if isinstance(node, Step) else self._process(node)
+            if isinstance(node, Step):
+                run_step(node, self.layout.settings)
+            else:
+                self._process(node)
             if not self.cancelled.is_set():
-                self._enter(node, READY if there else SKIPPED)
+                self._enter(node, READY)
                 self._ready[node.name].set()
         except BaseException as error:  # noqa: BLE001  raised again by result(), in the thread of the command
             self._fail(node, error)
@@ -117,23 +120,17 @@ class Up:
                     return False
         return not self.cancelled.is_set()
 
-    def _step(self, step: Step) -> bool:
-        return run_step(step, self.layout.settings)
-
-    def _process(self, process: Process) -> bool:
-        if not is_program_there(process):
-            return False
+    def _process(self, process: Process) -> None:
         if process.name not in self._running:
             prepare.BEFORE[process.prepare](self.layout, process.name, self.cancelled)
             if self.cancelled.is_set():
-                return False
+                return
             self.started.append(process)
             daemon.spawn(process, self.layout)
         self._wait_for_answer(process)
         self.progress[process.name].restarts = restarts(self.layout, process)
         if process.name not in self._running and not self.cancelled.is_set():
             prepare.AFTER[process.settle](self.layout)
-        return True
 
     def _wait_for_answer(self, process: Process) -> None:
         deadline = time.monotonic() + process.start_seconds
@@ -170,14 +167,6 @@ class Up:
         self.progress[node.name].note = str(error).splitlines()[0] if str(error) else type(error).__name__
         if self.error is None and not self.cancelled.is_set():
             self.error = error
-
-
-def is_program_there(process: Process) -> bool:
-    """Whether the Python module that the process runs exists; servers always do."""
-    if process.kind == "server":
-        return True
-    module = process.command[2]
-    return is_there(module if "." in module else f"{module}.__main__")
 
 
 def restarts(layout: Layout, process: Process) -> int:

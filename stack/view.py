@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stack.status import CRASHED, RESTARTING, RUNNING, STOPPED
-from stack.up import FAILED, READY, SKIPPED, STARTING, Progress, Up
+from stack.up import FAILED, READY, STARTING, Progress, Up
 
 COLOURS = {
     READY: "green",
@@ -20,7 +20,6 @@ COLOURS = {
     RESTARTING: "red",
     "FAILED": "red",
     STOPPED: "dim",
-    SKIPPED: "dim",
 }
 
 

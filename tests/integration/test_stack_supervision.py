@@ -1,9 +1,12 @@
 """Dataflows and the API come back by themselves when they are killed."""
 
+import json
+import subprocess
 import time
 
 import pytest
 
+from stack.next_steps import curl_example
 from tests.integration.conftest import Stack
 
 PARTS = ("followers", "timelines", "cards", "api")
@@ -18,6 +21,19 @@ def test_a_killed_part_is_started_again_and_answers(system: Stack, name: str) ->
         assert time.monotonic() < deadline, part
     assert part["restarts"] == before["restarts"] + 1
     assert part["last_exit"] == -9
+
+
+def test_the_curl_lines_that_up_prints_post_and_read_the_post_back(system: Stack) -> None:
+    name = f"alice{time.time_ns() // 1_000_000 % 10**10}"
+    url = f"http://{system.settings.host}:{system.settings.api_port}"
+    lines = curl_example(url).replace("alice", name)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", lines], capture_output=True, text=True, timeout=60, check=True
+    )
+    post, _ = json.JSONDecoder().raw_decode(done.stdout)
+    home = json.loads(done.stdout[done.stdout.index("[{") :] if "[{" in done.stdout else "[]")
+    assert post["account"]["username"] == name
+    assert [status["id"] for status in home] == [post["id"]]
 
 
 def test_the_whole_system_is_well_and_within_its_memory(system: Stack) -> None:

@@ -1,6 +1,7 @@
 """The command line: lazy commands, plain sentences for expected failures, exit codes."""
 
-import importlib.util
+import errno
+import importlib
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from fanline import cli
 from fanline.errors import ConfigurationError
+from stack.table import STEPS, Step
 
 
 def test_help_lists_every_command_without_importing_any() -> None:
@@ -23,10 +25,16 @@ def test_help_lists_every_command_without_importing_any() -> None:
     assert all(f"\n  {name} " in done.stdout for name, _, _ in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("target", [target for _, target, _ in cli.COMMANDS if target.startswith("stack.")])
-def test_the_stacks_commands_are_where_the_table_says(target: str) -> None:
-    module = target.partition(":")[0]
-    assert importlib.util.find_spec(module) is not None
+@pytest.mark.parametrize("target", [target for _, target, _ in cli.COMMANDS])
+def test_a_command_is_where_the_table_says(target: str) -> None:
+    module, _, attribute = target.partition(":")
+    assert isinstance(getattr(importlib.import_module(module), attribute), click.Command)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_up_is_where_the_table_says(step: Step) -> None:
+    module, _, attribute = step.target.partition(":")
+    assert callable(getattr(importlib.import_module(module), attribute))
 
 
 @pytest.mark.parametrize(
@@ -34,6 +42,7 @@ def test_the_stacks_commands_are_where_the_table_says(target: str) -> None:
     [
         (ConfigurationError("The port is taken."), 2, "The port is taken.\n"),
         (KeyboardInterrupt(), 130, ""),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "The disk is full"),
         (click.UsageError("No such option: --x"), 2, "No such option"),
     ],
 )
