@@ -37,6 +37,11 @@ class Layout:
         """Folder of process records and of configuration files made from the settings."""
         return self.state / "run"
 
+    @property
+    def temporary(self) -> Path:
+        """Folder of the servers' temporary files."""
+        return self.state / "tmp"
+
     def data(self, name: str) -> Path:
         """Data folder of the server `name`."""
         return self.state / "data" / name

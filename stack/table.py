@@ -244,6 +244,7 @@ def _java(layout: Layout, name: str, class_path: str, *arguments: str, tiered: b
         f"-Xmx{configuration.HEAP[name]}",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
+        f"-Djava.io.tmpdir={layout.temporary}",
         "-Xlog:aot*=off,cds*=off:stderr",
         f"-XX:AOTCache={archive}",
         *(("-cp", str(layout.servers / class_path)) if class_path else ()),

@@ -59,7 +59,8 @@ class Up:
 
     def begin(self) -> None:
         """Look at the ports, then start everything in the background; raises `PortBusy` before anything is started."""
-        for folder in (self.layout.run, self.layout.log("x").parent, self.layout.archive("x").parent):
+        layout = self.layout
+        for folder in (layout.run, layout.temporary, layout.log("x").parent, layout.archive("x").parent):
             folder.mkdir(parents=True, exist_ok=True)
         for node in self.nodes:
             if isinstance(node, Process):

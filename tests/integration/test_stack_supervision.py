@@ -30,8 +30,8 @@ def test_the_curl_lines_that_up_prints_post_and_read_the_post_back(system: Stack
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", lines], capture_output=True, text=True, timeout=60, check=True
     )
-    post, _ = json.JSONDecoder().raw_decode(done.stdout)
-    home = json.loads(done.stdout[done.stdout.index("[{") :] if "[{" in done.stdout else "[]")
+    post, end = json.JSONDecoder().raw_decode(done.stdout)
+    home = json.loads(done.stdout[end:])
     assert post["account"]["username"] == name
     assert [status["id"] for status in home] == [post["id"]]
 
