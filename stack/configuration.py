@@ -73,7 +73,7 @@ REGISTRY: Table = {
 
 OPENSEARCH: Table = {"cluster.name": "fanline", "discovery.type": "single-node"}
 
-HEAP: Table = {"kafka": "512m", "connect": "512m", "registry": "256m", "opensearch": "512m"}
+HEAP: Table = {"kafka": "384m", "connect": "448m", "registry": "256m", "opensearch": "512m"}
 
 LOG4J: Table = {
     "rootLogger.level": "info",
