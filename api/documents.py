@@ -2,9 +2,12 @@
 
 What is kept in the process is taken apart already, so that a hot read parses nothing. A document that is missing in
 Redis is read from the database and written there, so that the next reader finds it.
+
+Within the process a status card goes by its post's id and every other document by its Redis key: a page begins as post
+ids, and its cards name the keys of the rest.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -17,13 +20,12 @@ from fanline import metrics
 from readmodels import documents
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD, status_card
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
-from readmodels.documents import Id, Kind, Reference
+from readmodels.documents import Id, Reference
 from readmodels.effects import Command, Effects
 from readmodels.home_rules import PostFacts
 from readmodels.relations import OWN_REPOSTS, VIEWER, own_reposts, viewer
 
-GONE = b""
-"""Stands for a document of something that does not exist."""
+_STATUS_CARD_PREFIX = STATUS_CARD.prefix + b":{"
 
 _HITS = metrics.DOCUMENT_READS.labels("process")
 _REDIS = metrics.DOCUMENT_READS.labels("redis")
@@ -43,10 +45,13 @@ class Status(PostFacts):
 
 
 def parse(reference: Reference, body: bytes) -> Any:
-    """A document's content: a `Status`, `Viewer` or `OwnReposts`, JSON members for the other kinds, or `GONE`."""
+    """A document's content: a `Status`, `Viewer` or `OwnReposts`, or JSON members for the other kinds.
+
+    Of what does not exist it is None for a status, and no members for the other kinds.
+    """
     kind, identifier = reference
     if kind.prefix == STATUS_CARD.prefix:
-        return _status(identifier, body) if body else GONE
+        return _status(identifier, body) if body else None
     if kind.prefix == VIEWER.prefix:
         assert isinstance(identifier, UUID)
         return viewer(identifier, body)
@@ -70,8 +75,29 @@ def _status(identifier: Id, body: bytes) -> Status:
     )
 
 
-Found = dict[bytes, Any]
-"""Contents by document key."""
+Key = int | bytes
+Found = dict[Any, Any]
+"""Contents by `Key`."""
+
+
+def key_of(reference: Reference) -> Key:
+    """What a document goes by within the process."""
+    kind, identifier = reference
+    if kind.prefix == STATUS_CARD.prefix:
+        assert isinstance(identifier, int)
+        return identifier
+    return kind.key(identifier)
+
+
+class TrackedDocuments(DocumentCache):
+    """A cache of documents that is told of changes by Redis key."""
+
+    def drop(self, key: Hashable) -> None:
+        """The key has changed in Redis."""
+        if isinstance(key, bytes) and key.startswith(_STATUS_CARD_PREFIX):
+            super().drop(int(key[len(_STATUS_CARD_PREFIX) : -1]))
+        else:
+            super().drop(key)
 
 
 class Documents:
@@ -83,37 +109,30 @@ class Documents:
         self._database = database
         self._public_url = public_url
 
-    def kept(self, keys: Sequence[bytes], found: Found) -> list[bytes]:
+    def kept(self, keys: Collection[Key], found: Found) -> list[Any]:
         """Put what the process has into `found`; the keys that it does not have."""
-        get = self._cache.get
-        missing = []
-        for key in keys:
-            if key not in found:
-                content = get(key)
-                if content is None:
-                    missing.append(key)
-                else:
-                    found[key] = content
+        missing = self._cache.get_many(keys, found)
         _HITS.inc(len(keys) - len(missing))
         return missing
 
     async def fetch(
-        self, references: Mapping[bytes, Reference], found: Found, others: Sequence[Command] = ()
+        self, references: Collection[Reference], found: Found, others: Sequence[Command] = ()
     ) -> list[Reply]:
-        """Read documents by key into `found`, in one round trip with some other commands, whose replies it gives.
+        """Read documents into `found`, in one round trip with some other commands, whose replies it gives.
 
         Raises `RedisUnavailable`, `RedisReplyError`, and `DependencyUnavailable` when a missing one cannot be read
         from the database.
         """
-        commands = [*others, *(documents.read(reference) for reference in references.values())]
-        if not commands:
-            return []
+        if not references:
+            return await self._redis.execute(others) if others else []
+        commands = [*others, *map(documents.read, references)]
         cache = self._cache
-        announced = cache.announce(references)
+        keys = [key_of(reference) for reference in references]
+        announced = cache.announce(keys)
         try:
             replies = await self._redis.execute(commands)
             missing: list[Reference] = []
-            for (key, reference), value in zip(references.items(), replies[len(others) :], strict=True):
+            for key, reference, value in zip(keys, references, replies[len(others) :], strict=True):
                 body = documents.body(value)
                 if body is None:
                     missing.append(reference)
@@ -121,37 +140,20 @@ class Documents:
                     found[key] = content = parse(reference, body)
                     cache.keep(announced, key, content, len(body))
         finally:
-            cache.forget(announced, references)
+            cache.forget(announced, keys)
         _REDIS.inc(len(references) - len(missing))
         if missing:
             _SQL.inc(len(missing))
             bodies = await run(documents.fill(missing, self._public_url), self._redis, self._database.rows)
             for reference, body in bodies.items():
-                found[_key(reference)] = parse(reference, body)
+                found[key_of(reference)] = parse(reference, body)
         return replies[: len(others)]
-
-    async def read(self, wanted: Mapping[bytes, Reference], found: Found) -> None:
-        """Put documents by key into `found`, fetching those that the process does not have."""
-        missing = self.kept(list(wanted), found)
-        if missing:
-            await self.fetch({key: wanted[key] for key in missing}, found)
 
 
 def load(references: Sequence[Reference], found: Found, public_url: str) -> Effects[None]:
     """Put documents into `found` straight from the database: the same contents, without Redis."""
-    wanted = {_key(reference): reference for reference in references}
-    for key in found.keys() & wanted.keys():
-        del wanted[key]
+    wanted = [reference for reference in references if key_of(reference) not in found]
     if wanted:
-        bodies = yield from documents.load(list(wanted.values()), public_url)
+        bodies = yield from documents.load(wanted, public_url)
         for reference, body in bodies.items():
-            found[_key(reference)] = parse(reference, body)
-
-
-def references_of(kind: Kind, identifiers: Iterable[Id]) -> dict[bytes, Reference]:
-    """References by key."""
-    return {kind.key(identifier): (kind, identifier) for identifier in identifiers}
-
-
-def _key(reference: Reference) -> bytes:
-    return reference[0].key(reference[1])
+            found[key_of(reference)] = parse(reference, body)

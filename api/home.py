@@ -7,17 +7,18 @@ quite, and no part of it can be known to hold the newest ones; 800 entries cost 
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from api.breaker import Breaker, CircuitOpen
 from api.database import Database
-from api.documents import Documents, Found, Status, load, references_of
+from api.documents import Documents, Found, key_of, load
 from api.effects import run
-from api.home_render import needed_for, render
-from api.read_your_writes import OwnWrites
+from api.home_render import keys_for, references_for, render
+from api.read_your_writes import OwnWrites, read_mark
 from api.redis_client import RedisClient, RedisReplyError, RedisUnavailable
 from api.shared_facts import SharedFacts, SharedFactsReader
 from fanline import metrics
@@ -29,13 +30,14 @@ from fanline.settings import Settings
 from readmodels import recents, timelines
 from readmodels.cards import STATUS_CARD
 from readmodels.counts import STATUS_COUNTS
-from readmodels.effects import Effects, command
+from readmodels.documents import Reference
+from readmodels.effects import Command, Effects, Query, command
 from readmodels.entries import BUILDING, NO_GENERATION, Entry, complete_above, newest_first
 from readmodels.home_rules import Page, Viewer, select_page
 from readmodels.relations import OWN_REPOSTS, VIEWER, OwnReposts
 
-# Looked at first for a page, as a multiple of its limit: most entries are visible, some are not.
-AHEAD = 2
+# Looked at first for a page, beyond its limit: this part of the limit. Most entries are visible, some are not.
+AHEAD = 3
 # At once in a process; a build is one query of up to a cap of rows and must leave connections to the readers.
 BUILDS = 4
 DAY_MS = 86_400_000
@@ -57,17 +59,27 @@ class HomePage:
     oldest: int | None
 
 
-@dataclass(slots=True)
-class _Chosen:
-    """What is on a page: entries newest first, the statuses and documents that it takes, the viewer's reposts."""
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """What a read of one viewer begins with."""
 
-    entries: list[Entry]
-    statuses: dict[int, Status | None]
-    found: Found
+    first_trip: tuple[Command, Command]
+    """The list, and the mark of the viewer's own writes."""
+    documents: tuple[Reference, Reference]
+    """The viewer's relations, and the viewer's reposts."""
+    relations: bytes
+    reposts: bytes
+    """Keys of the two documents."""
 
-    def post_ids(self) -> list[int]:
-        """The posts shown, originals included."""
-        return [post_id for entry in self.entries for post_id in {entry.id, entry.original}]
+
+@lru_cache(maxsize=10_000)
+def _person(viewer_id: UUID) -> _Person:
+    return _Person(
+        (command(timelines.timeline_key(viewer_id), b"LRANGE", 0, -1), read_mark(viewer_id)),
+        ((VIEWER, viewer_id), (OWN_REPOSTS, viewer_id)),
+        VIEWER.key(viewer_id),
+        OWN_REPOSTS.key(viewer_id),
+    )
 
 
 class HomeTimelines:
@@ -122,10 +134,11 @@ class HomeTimelines:
                 reason = "redis_error"
                 _log.error("home timeline answered from the database", reason=str(error))
         metrics.HOME_READS.labels("sql", reason).inc()
-        chosen = await self._database.read(
-            lambda transaction: run(self._from_sql(viewer_id, page), None, transaction.rows)
+        found: Found = {}
+        entries = await self._database.read(
+            lambda transaction: run(self._from_sql(viewer_id, page, found), None, transaction.rows)
         )
-        return await self._show(viewer_id, chosen)
+        return await self._show(viewer_id, entries, found)
 
     async def close(self) -> None:
         """Stop what runs in the background; an abandoned build is forgotten by Redis."""
@@ -144,16 +157,15 @@ class HomeTimelines:
         if facts.generation is None:
             return "not_ready"
         found: Found = {}
-        wanted = {VIEWER.key(viewer_id): (VIEWER, viewer_id), OWN_REPOSTS.key(viewer_id): (OWN_REPOSTS, viewer_id)}
-        viewer_key = VIEWER.key(viewer_id)
-        missing = self._documents.kept(list(wanted), found)
-        pulled = self._pulled(found[viewer_key], facts) if viewer_key in found else []
-        commands = [
-            command(timelines.timeline_key(viewer_id), b"LRANGE", 0, -1),
-            self._own_writes.read_mark(viewer_id),
-            *map(recents.read, pulled),
-        ]
-        items, mark, *lists = await self._documents.fetch({key: wanted[key] for key in missing}, found, commands)
+        person = _person(viewer_id)
+        missing = self._documents.kept((person.relations, person.reposts), found)
+        viewer: Viewer | None = found.get(person.relations)
+        pulled = self._pulled(viewer, facts) if viewer is not None else []
+        items, mark, *lists = await self._documents.fetch(
+            [reference for reference in person.documents if key_of(reference) in missing] if missing else (),
+            found,
+            (*person.first_trip, *map(recents.read, pulled)),
+        )
         if self._own_writes.is_waiting_for(viewer_id, mark):
             return "own_write"
         floor = complete_above(items[0] if items else None, facts.generation)
@@ -162,99 +174,89 @@ class HomeTimelines:
                 return "building"
             self._start_build(viewer_id, facts.generation)
             return "cold"
-        viewer: Viewer = found[viewer_key]
-        if viewer_key in missing and (pulled := self._pulled(viewer, facts)):
-            lists = await self._redis.execute([recents.read(author) for author in pulled])
+        if viewer is None:
+            viewer = found[person.relations]
+            if pulled := self._pulled(viewer, facts):
+                lists = await self._redis.execute([recents.read(author) for author in pulled])
         del items[0]
         for recent in lists:
             if recent:
                 floor = max(floor, complete_above(recent[0], NO_GENERATION) or 0)
                 items += recent[1:]
         self._touch(viewer_id)
-        return await self._show(viewer_id, await self._choose(items, floor, page, viewer, found))
+        return await self._show(viewer_id, await self._choose(items, floor, page, viewer, found), found)
 
     @staticmethod
     def _pulled(viewer: Viewer, facts: SharedFacts) -> list[UUID]:
         return [UUID(bytes=author) for author in viewer.followees & facts.celebrities] if facts.celebrities else []
 
-    async def _choose(self, items: list[bytes], floor: int, page: Page, viewer: Viewer, found: Found) -> _Chosen:
+    async def _choose(self, items: list[bytes], floor: int, page: Page, viewer: Viewer, found: Found) -> list[Entry]:
         """Chooses the page from a list that is complete above its floor, and goes on in the database below it."""
-        chosen = _Chosen([], {}, found)
-        if page.min_id is not None and page.above < floor:
-            metrics.HOME_READS.labels("sql", "past_floor").inc()
-            chosen.entries = await self._rows(UUID(bytes=viewer.id), page)
-            await self._facts_of(chosen.post_ids(), chosen)
-            return chosen
+        above = page.above
+        if page.min_id is not None and above < floor:
+            return await self._rows(UUID(bytes=viewer.id), page, found)
         items.sort()
-        low = bisect_left(items, pack_id(max(floor, page.above) + 1))
+        low = bisect_left(items, pack_id(max(floor, above) + 1))
         high = len(items) if page.max_id is None else bisect_left(items, pack_id(page.max_id))
-        start = low if page.min_id is not None else max(low, high - AHEAD * page.limit)
+        start = low if page.min_id is not None else max(low, high - page.limit - page.limit // AHEAD - 1)
         while True:
             rules = select_page(newest_first(items[start:]), page, viewer, self._clock.now_ms())
             try:
                 needed = next(rules)
                 while True:
-                    await self._facts_of(needed, chosen)
-                    needed = rules.send(chosen.statuses)
+                    await self._read_cards(needed, found)
+                    needed = rules.send(found)
             except StopIteration as stop:
-                chosen.entries = stop.value
-            if len(chosen.entries) == page.limit or start == low:
+                entries: list[Entry] = stop.value
+            if len(entries) == page.limit or start == low:
                 break
             start = low
-        if len(chosen.entries) < page.limit and page.min_id is None and floor > page.above:
-            metrics.HOME_READS.labels("sql", "past_floor").inc()
+        if len(entries) < page.limit and page.min_id is None and floor > above:
             below = min(page.max_id or MAX_ID, floor + 1)
-            rest = Page(page.limit - len(chosen.entries), max_id=below, since_id=page.above)
-            chosen.entries += await self._rows(UUID(bytes=viewer.id), rest)
-            await self._facts_of(chosen.post_ids(), chosen)
-        return chosen
+            rest = Page(page.limit - len(entries), max_id=below, since_id=above)
+            entries += await self._rows(UUID(bytes=viewer.id), rest, found)
+        return entries
 
-    async def _rows(self, viewer_id: UUID, page: Page) -> list[Entry]:
-        query = timelines.home_query(
-            viewer_id, page.limit, max_id=page.max_id, since_id=page.since_id, min_id=page.min_id
-        )
-        return _entries(await self._database.rows(query.sql, query.parameters))
+    async def _rows(self, viewer_id: UUID, page: Page, found: Found) -> list[Entry]:
+        """The page as the database has it, for what the list has not."""
+        metrics.HOME_READS.labels("sql", "past_floor").inc()
+        query = _query(viewer_id, page)
+        entries = _entries(await self._database.rows(query.sql, query.parameters))
+        await self._read_cards(_post_ids(entries), found)
+        return entries
 
-    async def _facts_of(self, post_ids: Sequence[int] | set[int], chosen: _Chosen) -> None:
-        """Put the posts' statuses into `chosen`; counts that the process lacks come in the same round trip."""
-        wanted = {STATUS_CARD.key(post_id): post_id for post_id in post_ids if post_id not in chosen.statuses}
-        found = chosen.found
-        missing = self._documents.kept(list(wanted), found)
+    async def _read_cards(self, post_ids: Collection[int], found: Found) -> None:
+        """Put cards into `found`; counts that the process lacks come in the same round trip."""
+        missing: list[int] = self._documents.kept(post_ids, found)
         if missing:
-            ids = [wanted[key] for key in missing]
-            references = references_of(STATUS_CARD, ids)
-            counts = references_of(STATUS_COUNTS, ids)
-            references |= {key: counts[key] for key in self._documents.kept(list(counts), found)}
+            references: list[Reference] = [(STATUS_CARD, post_id) for post_id in missing]
+            counts = {STATUS_COUNTS.key(post_id): (STATUS_COUNTS, post_id) for post_id in missing}
+            references += [counts[key] for key in self._documents.kept(tuple(counts), found)]
             await self._documents.fetch(references, found)
-        for key, post_id in wanted.items():
-            chosen.statuses[post_id] = found[key] or None
 
-    def _from_sql(self, viewer_id: UUID, page: Page) -> Effects[_Chosen]:
+    def _from_sql(self, viewer_id: UUID, page: Page, found: Found) -> Effects[list[Entry]]:
         """The same page and documents, with no Redis."""
-        query = timelines.home_query(
-            viewer_id, page.limit, max_id=page.max_id, since_id=page.since_id, min_id=page.min_id
-        )
-        chosen = _Chosen(_entries((yield query)), {}, {})
-        post_ids = chosen.post_ids()
-        cards = references_of(STATUS_CARD, post_ids)
-        yield from load([*cards.values(), (OWN_REPOSTS, viewer_id)], chosen.found, self._public_url)
-        for key, (_, post_id) in cards.items():
-            assert isinstance(post_id, int)
-            chosen.statuses[post_id] = chosen.found[key] or None
-        yield from load([*needed_for(post_ids, chosen.statuses).values()], chosen.found, self._public_url)
-        return chosen
+        entries = _entries((yield _query(viewer_id, page)))
+        post_ids = _post_ids(entries)
+        cards: list[Reference] = [(STATUS_CARD, post_id) for post_id in post_ids]
+        yield from load([*cards, (OWN_REPOSTS, viewer_id)], found, self._public_url)
+        yield from load([*references_for(post_ids, found).values()], found, self._public_url)
+        return entries
 
-    async def _show(self, viewer_id: UUID, chosen: _Chosen) -> HomePage:
-        entries, found = chosen.entries, chosen.found
-        post_ids = chosen.post_ids()
-        await self._documents.read(needed_for(post_ids, chosen.statuses), found)
-        own: OwnReposts = found[OWN_REPOSTS.key(viewer_id)]
+    async def _show(self, viewer_id: UUID, entries: list[Entry], found: Found) -> HomePage:
+        """The page's JSON; reads what is still missing for it."""
+        post_ids = _post_ids(entries)
+        keys = [key for key in keys_for(post_ids, found) if key not in found]
+        missing = self._documents.kept(keys, found)
+        if missing:
+            references = references_for(post_ids, found)
+            await self._documents.fetch([references[key] for key in dict.fromkeys(missing)], found)
+        own: OwnReposts = found[_person(viewer_id).reposts]
         reposted = own.originals
-        older = [post_id for post_id in post_ids if post_id <= own.horizon]
-        if older:
+        if own.horizon and (older := [post_id for post_id in post_ids if post_id <= own.horizon]):
             rows = await self._database.rows(REPOSTED, {"viewer": viewer_id, "ids": older})
             reposted = reposted.union(row["repost_of_id"] for row in rows)
-        body = render(entries, chosen.statuses, found, reposted)
+        body = render(entries, found, reposted)
         return HomePage(body, entries[0].id if entries else None, entries[-1].id if entries else None)
 
     def _touch(self, viewer_id: UUID) -> None:
@@ -298,6 +300,20 @@ class HomeTimelines:
             _log.warning("a home timeline was not kept warm", reason=str(error))
 
 
+def _query(viewer_id: UUID, page: Page) -> Query:
+    return timelines.home_query(viewer_id, page.limit, max_id=page.max_id, since_id=page.since_id, min_id=page.min_id)
+
+
 def _entries(rows: Sequence[dict[str, Any]]) -> list[Entry]:
     """Entries newest first from rows of `timelines.home_query`."""
     return sorted((Entry(row["id"], row["repost_of_id"] or row["id"]) for row in rows), reverse=True)
+
+
+def _post_ids(entries: Sequence[Entry]) -> list[int]:
+    """The posts shown, originals included."""
+    ids = []
+    for entry in entries:
+        ids.append(entry.id)
+        if entry.original != entry.id:
+            ids.append(entry.original)
+    return ids

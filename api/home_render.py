@@ -1,16 +1,13 @@
 """A page of statuses as JSON, joined from documents' bytes; nothing is encoded."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 
-from api.documents import Found, Status
+from api.documents import Found, Key, Status
 from readmodels.cards import ACCOUNT_CARD, members
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
 from readmodels.documents import Reference
 from readmodels.entities import NO_FLAGS
 from readmodels.entries import Entry
-
-Statuses = Mapping[int, Status | None]
-"""Statuses by post id; None for one that does not exist."""
 
 
 def _flags(reblogged: bool) -> bytes:
@@ -21,33 +18,43 @@ _NOT_REBLOGGED = _flags(False)
 _REBLOGGED = _flags(True)
 
 
-def needed_for(post_ids: Iterable[int], statuses: Statuses) -> dict[bytes, Reference]:
-    """The documents by key, besides the cards, that showing these statuses takes."""
-    needed: dict[bytes, Reference] = {}
+def keys_for(post_ids: Iterable[int], found: Found) -> list[Key]:
+    """The documents, besides the cards, that showing these statuses takes."""
+    keys: list[Key] = []
     for post_id in post_ids:
-        status = statuses[post_id]
+        status: Status | None = found[post_id]
         if status is not None:
-            needed[status.counts_key] = (STATUS_COUNTS, post_id)
-            needed[status.account_key] = (ACCOUNT_CARD, status.account)
-            needed[status.account_counts_key] = (ACCOUNT_COUNTS, status.account)
-    return needed
+            keys += (status.counts_key, status.account_key, status.account_counts_key)
+    return keys
 
 
-def render(page: Sequence[Entry], statuses: Statuses, found: Found, reposted: Container[int]) -> bytes:
+def references_for(post_ids: Iterable[int], found: Found) -> dict[Key, Reference]:
+    """The same as references by key."""
+    references: dict[Key, Reference] = {}
+    for post_id in post_ids:
+        status: Status | None = found[post_id]
+        if status is not None:
+            references[status.counts_key] = (STATUS_COUNTS, post_id)
+            references[status.account_key] = (ACCOUNT_CARD, status.account)
+            references[status.account_counts_key] = (ACCOUNT_COUNTS, status.account)
+    return references
+
+
+def render(page: Sequence[Entry], found: Found, reposted: Container[int]) -> bytes:
     """The JSON array of the page; what has vanished since the page was chosen is left out.
 
-    `found` has what `needed_for` names; `reposted` are the originals that the viewer has reposted.
+    `found` has the cards and what `keys_for` names; `reposted` are the originals that the viewer has reposted.
     """
     parts: list[bytes] = [b"["]
     for entry in page:
-        status = statuses[entry.id]
+        status: Status | None = found[entry.id]
         if status is None or not _can_show(status, found):
             continue
         if entry.original == entry.id:
             _append(parts, status, found, entry.id in reposted)
             parts.append(b'},"reblog":null},')
             continue
-        original = statuses[entry.original]
+        original: Status | None = found[entry.original]
         if original is None or not _can_show(original, found):
             continue
         _append(parts, status, found, False)

@@ -32,6 +32,11 @@ def mark_key(user_id: UUID) -> bytes:
     return b"own:{%s}" % str(user_id).encode()
 
 
+def read_mark(user_id: UUID) -> Command:
+    """Reads the mark that any process has left in Redis."""
+    return command(mark_key(user_id), b"GET")
+
+
 class OwnWrites:
     """Knows whose last write the flows may not have passed yet.
 
@@ -64,10 +69,6 @@ class OwnWrites:
     def is_waiting(self, user_id: UUID) -> bool:
         """Whether a write that this process knows of has not passed the flows."""
         return self._marks.get(user_id, 0) > self.watermark_ms
-
-    def read_mark(self, user_id: UUID) -> Command:
-        """Reads the mark that any process has left in Redis."""
-        return command(mark_key(user_id), b"GET")
 
     def is_waiting_for(self, user_id: UUID, mark: bytes | None) -> bool:
         """The same with the reply of `read_mark`."""

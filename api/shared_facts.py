@@ -1,9 +1,10 @@
 """What every home read needs and what hardly ever changes: the generation of the timelines, and the celebrities."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from api.document_cache import DocumentCache
+from api.documents import TrackedDocuments
 from api.redis_client import RedisClient
 from readmodels import readiness
 from readmodels.effects import command
@@ -46,9 +47,12 @@ class SharedFactsReader:
             self._cache.forget(announced, [_KEY])
 
 
-class FactDroppingCache(DocumentCache):
-    """A cache in which a changed key drops what was made of it."""
+class HomeCache(TrackedDocuments):
+    """Documents and shared facts, told of changes by Redis key."""
 
-    def drop(self, key: bytes) -> None:
+    def drop(self, key: Hashable) -> None:
         """The key has changed in Redis."""
-        super().drop(_KEY if key.startswith(READY_PREFIX) or key == CELEBRITIES else key)
+        if isinstance(key, bytes) and (key.startswith(READY_PREFIX) or key == CELEBRITIES):
+            super().drop(_KEY)
+        else:
+            super().drop(key)

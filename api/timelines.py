@@ -16,7 +16,7 @@ from api.read_your_writes import OwnWrites
 from api.redis_client import RedisClient
 from api.redis_tracking import RedisTracking
 from api.responses import json_bytes
-from api.shared_facts import PREFIXES, FactDroppingCache, SharedFactsReader
+from api.shared_facts import PREFIXES, HomeCache, SharedFactsReader
 from fanline.clock import Clock
 from fanline.settings import Settings
 from readmodels.affected import KINDS
@@ -46,7 +46,7 @@ def open_home(
     redis: RedisClient, database: Database, own_writes: OwnWrites, settings: Settings, public_url: str, clock: Clock
 ) -> tuple[HomeTimelines, RedisTracking, DocumentCache]:
     """Home timelines, the tracking that keeps their copies of Redis exact while it runs, and these copies."""
-    cache = FactDroppingCache(settings.document_cache_mb << 20)
+    cache = HomeCache(settings.document_cache_mb << 20)
     documents = Documents(redis, cache, database, public_url)
     facts = SharedFactsReader(redis, cache)
     timelines = HomeTimelines(redis, documents, facts, database, own_writes, settings, public_url, clock)

@@ -11,7 +11,7 @@ def live_cache(max_bytes: int = 1_000_000) -> DocumentCache:
     return cache
 
 
-def fetch(cache: DocumentCache, key: bytes, value: bytes, *, size: int = 1) -> None:
+def fetch(cache: DocumentCache, key: bytes, value: object, *, size: int = 1) -> None:
     cache.keep(cache.announce([key]), key, value, size)
 
 
@@ -75,14 +75,27 @@ def test_an_ended_fetch_leaves_no_announcement() -> None:
     assert cache.get(b"s:{1}") is None
 
 
-def test_the_least_recently_used_go_first() -> None:
-    cache = live_cache(3 * (OVERHEAD_BYTES + 10))
-    for name in (b"a", b"b", b"c"):
-        fetch(cache, name, name, size=10)
-    assert cache.get(b"a") == b"a"
-    fetch(cache, b"d", b"d", size=10)
-    assert [cache.get(name) for name in (b"a", b"b", b"c", b"d")] == [b"a", None, b"c", b"d"]
-    assert cache.size_bytes == 3 * (OVERHEAD_BYTES + 10)
+def test_what_is_used_stays_and_what_is_not_goes() -> None:
+    cache = live_cache(8 * (OVERHEAD_BYTES + 10))
+    for number in range(100):
+        fetch(cache, b"%d" % number, number, size=10)
+        assert cache.get(b"0") == 0
+        assert cache.size_bytes <= 8 * (OVERHEAD_BYTES + 10)
+    assert cache.get(b"99") == 99
+    assert cache.get(b"1") is None
+    assert cache.size_bytes == len(cache) * (OVERHEAD_BYTES + 10)
+
+
+def test_many_values_are_found_across_a_change_of_generations() -> None:
+    cache = live_cache(8 * (OVERHEAD_BYTES + 10))
+    for number in range(6):
+        fetch(cache, b"%d" % number, number, size=10)
+    found: dict[bytes, object] = {}
+    wanted = [b"%d" % number for number in range(7)]
+    missing = cache.get_many(wanted, found)
+    assert set(missing) | found.keys() == set(wanted)
+    assert b"6" in missing
+    assert all(found[key] == int(key) for key in found)
 
 
 def test_replacing_a_value_counts_its_bytes_once() -> None:
