@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import bytewax.operators as op
 from bytewax.dataflow import Stream
@@ -31,29 +31,39 @@ class Change(NamedTuple):
 
 
 def decode_changes(
-    step_id: str, up: Stream[Item], flow: str, settings: Settings | None = None
-) -> Stream[Change | Progress]:
+    step_id: str,
+    up: Stream[Item],
+    flow: str,
+    settings: Settings | None = None,
+    convert: Callable[[Change], Any] | None = None,
+) -> Stream[Any]:
     """Decode a stream of records and progress, in its order; tombstones are dropped.
 
-    Records that cannot be understood become dead letters of `flow`, delivered before anything of their batch or after
-    is passed on. Raises `DeadLetterBrake` when there are too many.
+    `convert` turns each `Change` into what the flow works with, or None to drop it; without it changes are passed on.
+    Records that cannot be understood, `convert` included, become dead letters of `flow`, delivered before anything
+    of their batch or after is passed on. Raises `DeadLetterBrake` when there are too many.
     """
     settings = settings or get_settings()
     decoder = AvroDecoder(SchemaRegistry(registry_url(settings)).schema)
-    step = ChangeDecoder(decoder.decode, DeadLetters(flow, settings))
+    step = ChangeDecoder(decoder.decode, DeadLetters(flow, settings), convert)
     return op.flat_map_batch(step_id, up, step)
 
 
 class ChangeDecoder:
     """Decodes batches; waits while the registry, which is asked once a schema, is away."""
 
-    def __init__(self, decode: Callable[[bytes], dict[str, object]], dead_letters: DeadLetters) -> None:
-        self._decode, self._dead_letters = decode, dead_letters
+    def __init__(
+        self,
+        decode: Callable[[bytes], dict[str, object]],
+        dead_letters: DeadLetters,
+        convert: Callable[[Change], Any] | None = None,
+    ) -> None:
+        self._decode, self._dead_letters, self._convert = decode, dead_letters, convert
         self._tables: dict[str, str] = {}
 
-    def __call__(self, items: list[Item]) -> list[Change | Progress]:
-        """The changes in a batch."""
-        changes: list[Change | Progress] = []
+    def __call__(self, items: list[Item]) -> list[Any]:
+        """The changes in a batch, converted, and its progress."""
+        changes: list[Any] = []
         accepted = 0
         rejected = False
         try:
@@ -65,8 +75,10 @@ class ChangeDecoder:
                 if item.value is None:
                     continue
                 try:
-                    changes.append(self._change(item, item.value))
+                    made = self._made(self._change(item, item.value))
                     accepted += 1
+                    if made is not None:
+                        changes.append(made)
                 except MalformedEvent as reason:
                     self._dead_letters.brake.accepted(accepted)
                     accepted, rejected = 0, True
@@ -76,6 +88,15 @@ class ChangeDecoder:
                 self._dead_letters.flush()
         self._dead_letters.brake.accepted(accepted)
         return changes
+
+    def _made(self, change: Change) -> Any:
+        if self._convert is None:
+            return change
+        try:
+            return self._convert(change)
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+            # A column that is missing or of another type: the table has changed in a way that the flow does not know.
+            raise MalformedEvent(f"The change of {change.change.table} cannot be used: {error!r}.") from error
 
     def _change(self, message: Message, value: bytes) -> Change:
         table = self._tables.get(message.topic)

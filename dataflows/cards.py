@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
-from connectors.decode import Change, decode_changes
 
+from connectors.decode import Change, decode_changes
 from connectors.flows import FLOWS, group_of
 from connectors.kafka_source import KafkaSource
 from dataflows.effects import Performer
@@ -17,10 +17,16 @@ from fanline.addresses import public_url
 from fanline.settings import get_settings
 from readmodels import documents
 from readmodels.affected import affected
+from readmodels.documents import Reference
 from sinks.batch import BatchSink
 from sinks.single_part import output
 
 NAME = "cards"
+
+
+def made_stale(item: Change) -> set[Reference]:
+    """The documents that a change makes stale."""
+    return affected(item.change.table, item.change.row)
 
 
 def build() -> Dataflow:
@@ -29,14 +35,13 @@ def build() -> Dataflow:
     performer = Performer(settings, NAME)
     url = public_url(settings)
 
-    def apply(changes: Sequence[Change]) -> None:
-        stale = set().union(*(affected(item.change.table, item.change.row) for item in changes))
-        performer.run(documents.refresh(stale, url))
+    def apply(stale: Sequence[set[Reference]]) -> None:
+        performer.run(documents.refresh(set().union(*stale), url))
 
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    changes = decode_changes("decode", records, NAME)
-    output("documents", changes, BatchSink(apply, group_of(NAME)))
+    stale = decode_changes("decode", records, NAME, convert=made_stale)
+    output("documents", stale, BatchSink(apply, group_of(NAME)))
     return dataflow
 
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
-from connectors.decode import Change, decode_changes
 
+from connectors.decode import Change, decode_changes
 from connectors.flows import FLOWS, group_of
 from connectors.kafka_source import KafkaSource
 from connectors.lifecycle import on_pulse
@@ -56,10 +56,10 @@ class Followers:
         self._performer = Performer(settings, NAME)
         self._looked = float("-inf")
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """Applies a batch's changes, after a rebuild if one is needed; repeating it changes nothing."""
+    def apply(self, edges: Sequence[Edge]) -> None:
+        """Applies a batch, after a rebuild if one is needed; repeating it changes nothing."""
         self.make_ready()
-        self._performer.run(apply_edges([edge(item) for item in changes], self._limits))
+        self._performer.run(apply_edges(edges, self._limits))
 
     def make_ready(self) -> None:
         """Looks, now and then, whether Redis has everything, and builds it if not.
@@ -94,8 +94,8 @@ def build() -> Dataflow:
     followers = Followers(settings)
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    changes = decode_changes("decode", records, NAME)
-    output("followers", changes, BatchSink(followers.apply, group_of(NAME)))
+    edges = decode_changes("decode", records, NAME, convert=edge)
+    output("followers", edges, BatchSink(followers.apply, group_of(NAME)))
     on_pulse(followers.watch)
     return dataflow
 

@@ -5,14 +5,15 @@ chunk and Redis node -> RPUSHX. What a delivery costs in Python is its share of 
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.operators import StatefulBatchLogic
-from connectors.decode import Change, decode_changes
 
+from connectors.decode import Change, decode_changes
 from connectors.flows import FLOWS, group_of
 from connectors.kafka_source import KafkaSource
 from connectors.messages import Progress
@@ -35,21 +36,30 @@ Partition = tuple[str, int]
 State = list[tuple[Partition, FanOut]]
 
 
-def post(change: Change) -> Post | None:
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A post and the partition it came from."""
+
+    partition: Partition
+    post: Post
+
+
+def arrival(item: Change) -> Arrival | None:
     """The post that a change of the table `posts` adds; None for changes that add none."""
-    row, operation = change.change.row, change.change.op
-    if operation not in "cr":
+    row = item.change.row
+    if item.change.op not in "cr":
         return None
-    return Post(
+    post = Post(
         author=UUID(row["author_id"]),
         entry=pack_entry(row["id"], row["repost_of_id"]),
         direct=row["visibility"] == "direct",
-        source_ms=change.change.source_ms,
+        source_ms=item.change.source_ms,
         traceparent=row["traceparent"],
     )
+    return Arrival((item.message.topic, item.message.partition), post)
 
 
-class Spreader(StatefulBatchLogic[Change | Progress, RedisWrite | Progress, State]):
+class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, State]):
     """Keeps the queue of fan-outs; its state is what has not been sent yet."""
 
     def __init__(self, performer: Performer, deliveries: Deliveries, limits: Limits, state: State | None) -> None:
@@ -58,16 +68,15 @@ class Spreader(StatefulBatchLogic[Change | Progress, RedisWrite | Progress, Stat
         for partition, fan_out in state or ():
             self._queue.add(partition, fan_out)
 
-    def on_batch(self, values: list[Change | Progress]) -> tuple[Iterable[RedisWrite | Progress], bool]:
+    def on_batch(self, values: list[Arrival | Progress]) -> tuple[Iterable[RedisWrite | Progress], bool]:
         """Begins the posts of a batch and takes a turn."""
-        posts = [(value, made) for value in values if isinstance(value, Change) and (made := post(value))]
-        begun = iter(self._performer.run(begin([made for _, made in posts], self._limits)))
-        starting = {id(value) for value, _ in posts}
+        posts = [value.post for value in values if isinstance(value, Arrival)]
+        begun = iter(self._performer.run(begin(posts, self._limits)))
         for value in values:
             if isinstance(value, Progress):
                 self._queue.mark((value.topic, value.partition), value)
-            elif id(value) in starting:
-                self._queue.add((value.message.topic, value.message.partition), next(begun))
+            else:
+                self._queue.add(value.partition, next(begun))
         return self._turn(), False
 
     def on_notify(self) -> tuple[Iterable[RedisWrite | Progress], bool]:
@@ -96,8 +105,8 @@ def build() -> Dataflow:
     deliveries = Deliveries(writer, settings.timeline_cap, settings.timeline_slack)
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    changes = op.key_on("one-queue", decode_changes("decode", records, NAME), lambda _: NAME)
-    writes = op.stateful_batch("spread", changes, lambda state: Spreader(reader, deliveries, limits(settings), state))
+    arrivals = op.key_on("one-queue", decode_changes("decode", records, NAME, convert=arrival), lambda _: NAME)
+    writes = op.stateful_batch("spread", arrivals, lambda state: Spreader(reader, deliveries, limits(settings), state))
     op.output("timelines", writes, RedisSink(lambda: writer.nodes, group_of(NAME)))
     return dataflow
 

@@ -6,14 +6,11 @@ processes rarely meet; the primary key settles it when they do.
 """
 
 import secrets
-import struct
 
 from fanline.clock import Clock, SystemClock
 
 SEQUENCE_BITS = 16
 MAX_ID = (1 << 63) - 1
-
-_BIG_ENDIAN = struct.Struct(">Q")
 
 
 class TimeOrderedIds:
@@ -42,10 +39,9 @@ def first_id_at(ms: int) -> int:
 
 def pack_id(identifier: int) -> bytes:
     """The eight big-endian bytes of an identifier; they sort like the number."""
-    return _BIG_ENDIAN.pack(identifier)
+    return identifier.to_bytes(8)
 
 
 def unpack_id(data: bytes) -> int:
     """The identifier in eight big-endian bytes."""
-    value: int = _BIG_ENDIAN.unpack(data)[0]
-    return value
+    return int.from_bytes(data)

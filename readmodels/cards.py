@@ -38,11 +38,13 @@ def members(entity: Entity) -> bytes:
 
 def _status_body(row: Row, public_url: str) -> bytes:
     in_reply_to_account = row["in_reply_to_account_id"]
-    return (
-        row["author_id"].bytes
-        + (in_reply_to_account.bytes if in_reply_to_account else _NOBODY)
-        + (row["repost_of_id"] or 0).to_bytes(8)
-        + members(status_entity(row, public_url))
+    return b"".join(
+        (
+            row["author_id"].bytes,
+            in_reply_to_account.bytes if in_reply_to_account else _NOBODY,
+            (row["repost_of_id"] or 0).to_bytes(8),
+            members(status_entity(row, public_url)),
+        )
     )
 
 
