@@ -1,0 +1,156 @@
+"""The API in the test's own process, on the real servers, and people who use it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from api.app import build_app
+from api.context import CONTEXT, Context
+from fanline.settings import Settings
+
+SCOPES = "read write follow profile"
+PASSWORD = "correct horse battery"
+OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, read."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    def ok(self) -> Any:
+        """The JSON of a response that must be a success."""
+        assert self.status == 200, (self.status, self.body)
+        return self.json
+
+    def fails(self, status: int) -> str:
+        """The message of a response that must be an error of this status, in the one shape."""
+        assert self.status == status, (self.status, self.body)
+        assert self.headers["Content-Type"].startswith("application/json")
+        assert set(self.json) <= {"error", "error_description"}
+        message: str = self.json["error"]
+        assert isinstance(message, str)
+        assert message
+        return message
+
+
+@dataclass(frozen=True)
+class Client:
+    """An application registered with the API."""
+
+    client_id: str
+    client_secret: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who is signed in."""
+
+    id: str
+    username: str
+    token: str
+
+
+class Api:
+    """Requests to one running application."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: TestServer) -> None:
+        self._session = session
+        self._server = server
+        self._client: Client | None = None
+
+    @property
+    def context(self) -> Context:
+        """The application's context."""
+        return self._server.app[CONTEXT]  # type: ignore[no-any-return, attr-defined]
+
+    async def request(self, method: str, path: str, who: Person | str | None = None, **options: Any) -> Answer:
+        """Send a request on behalf of a person, with a token, or without; `path` may be an address of this API."""
+        headers = dict(options.pop("headers", {}))
+        if who is not None:
+            headers["Authorization"] = f"Bearer {who if isinstance(who, str) else who.token}"
+        path = path.removeprefix(self.context.public_url)
+        options.setdefault("allow_redirects", False)
+        async with self._session.request(method, self._server.make_url(path), headers=headers, **options) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def get(self, path: str, who: Person | str | None = None, **options: Any) -> Answer:
+        return await self.request("GET", path, who, **options)
+
+    async def post(self, path: str, who: Person | str | None = None, **options: Any) -> Answer:
+        return await self.request("POST", path, who, **options)
+
+    async def client(self) -> Client:
+        """One application with its own token, registered when first asked for."""
+        if self._client is None:
+            form = {"client_name": "tests", "redirect_uris": OUT_OF_BAND, "scopes": SCOPES}
+            app = (await self.post("/api/v1/apps", json=form)).ok()
+            grant = {
+                "grant_type": "client_credentials",
+                "client_id": app["client_id"],
+                "client_secret": app["client_secret"],
+                "scope": SCOPES,
+            }
+            token = (await self.post("/oauth/token", data=grant)).ok()
+            self._client = Client(app["client_id"], app["client_secret"], token["access_token"])
+        return self._client
+
+    async def person(self, name: str = "p") -> Person:
+        """Somebody new."""
+        username = f"{name}_{secrets.token_hex(6)}"
+        form = {
+            "username": username,
+            "email": f"{username}@example.org",
+            "password": PASSWORD,
+            "agreement": "true",
+            "locale": "en",
+        }
+        token = (await self.post("/api/v1/accounts", (await self.client()).token, data=form)).ok()["access_token"]
+        account = (await self.get("/api/v1/accounts/verify_credentials", token)).ok()
+        return Person(account["id"], username, token)
+
+    async def people(self, *names: str) -> list[Person]:
+        """Several new people."""
+        return list(await asyncio.gather(*map(self.person, names)))
+
+    async def status(self, author: Person, text: str, **fields: Any) -> dict[str, Any]:
+        """Post a status."""
+        entity: dict[str, Any] = (await self.post("/api/v1/statuses", author, json={"status": text, **fields})).ok()
+        return entity
+
+    async def follow(self, follower: Person, followee: Person) -> dict[str, Any]:
+        """Follow somebody; the relationship."""
+        entity: dict[str, Any] = (await self.post(f"/api/v1/accounts/{followee.id}/follow", follower)).ok()
+        return entity
+
+
+@asynccontextmanager
+async def running_api(settings: Settings, **changes: Any) -> AsyncIterator[Api]:
+    """The API on a free port; limits are out of the way unless `changes` of the settings say otherwise."""
+    wanted = {"rate_limit": 1_000_000, "api_access_log": False, **changes}
+    app: web.Application = build_app(settings.model_copy(update=wanted))
+    server = TestServer(app)
+    await server.start_server()
+    try:
+        async with aiohttp.ClientSession() as session:
+            api = Api(session, server)
+            await api.client()
+            yield api
+    finally:
+        await server.close()
