@@ -1,10 +1,11 @@
 """How far topics go and how far flows have come: end offsets, and the offsets that groups have committed."""
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported without saying so
 
 from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error
@@ -12,6 +13,12 @@ from connectors.offsets import Partition
 from fanline.settings import Settings
 
 Offsets = dict[Partition, int]
+
+_NO_LEADER = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 
 
 class AppliedOffsets:
@@ -40,8 +47,16 @@ class AppliedOffsets:
         wanted = {TopicPartition(*partition): latest for partition in partitions}
         if not wanted:
             return {}
-        answers = self._admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)
-        return {(place.topic, place.partition): self._result(answer).offset for place, answer in answers.items()}
+        deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
+        while True:
+            answers = self._admin.list_offsets(wanted, request_timeout=REQUEST_TIMEOUT_SECONDS)
+            try:
+                return {(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+            except KafkaException as error:
+                # A partition that was just made has no leader for a moment.
+                if error.args[0].code() not in _NO_LEADER or time.monotonic() > deadline:
+                    raise typed_error(self._settings, error.args[0]) from error
+            time.sleep(0.02)
 
     def committed(self, groups: Mapping[str, Iterable[Partition]]) -> dict[str, Offsets]:
         """What each group has committed for its partitions; 0 where it has committed nothing."""

@@ -8,10 +8,11 @@ after the record is passed on. A replay after a crash may repeat it, with the sa
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # exported without saying so
 
 from connectors.brake import Brake
 from connectors.flows import dead_letter_topic
-from connectors.kafka_clients import producer_config
+from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, producer_config, typed_error
 from connectors.messages import Message
 from fanline.errors import DependencyUnavailable
 from fanline.logging import get_logger
@@ -71,6 +72,16 @@ class DeadLetters:
             self._without_value()
         self._without_value()
 
+    def _make_topic(self) -> None:
+        """Make the topic unless it is there (`fanline topics` makes it with its retention)."""
+        admin = AdminClient(client_config(self._settings, f"dead-letter-{self._flow}"))
+        topic = NewTopic(self._topic, 1, self._settings.kafka_replication_factor)
+        try:
+            admin.create_topics([topic], request_timeout=REQUEST_TIMEOUT_SECONDS)[self._topic].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise typed_error(self._settings, error.args[0]) from error
+
     def _without_value(self) -> None:
         """Send what was too large once more, without its value, which the original topic still has for a while."""
         undelivered, self._undelivered = self._undelivered, []
@@ -87,6 +98,7 @@ class DeadLetters:
 
     def _produce(self, message: Message, reason: str, value: bytes | None) -> None:
         if self._producer is None:
+            self._make_topic()
             config = producer_config(self._settings, f"dead-letter-{self._flow}")
             self._producer = Producer(config | {"message.max.bytes": MAX_REQUEST_BYTES, "linger.ms": 0})
         headers: list[tuple[str, Any]] = [
