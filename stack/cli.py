@@ -44,6 +44,7 @@ def up(only: str, without_servers: bool) -> None:
                 console.print("stopping what was started")
                 run.undo()
                 raise Cancelled("Interrupted: everything that this command started is stopped again.") from None
+            run.end()
             raise
     if not only:
         console.print(next_steps(chosen), highlight=False, markup=False, soft_wrap=True)

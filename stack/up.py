@@ -92,11 +92,15 @@ class Up:
         if self.error is not None:
             raise self.error
 
-    def undo(self) -> None:
-        """Stop what this run started; what ran before stays."""
+    def end(self) -> None:
+        """Have the background work end; what runs goes on running."""
         self.cancelled.set()
         for thread in self._threads:
             thread.join(timeout=10)
+
+    def undo(self) -> None:
+        """Stop what this run started; what ran before stays."""
+        self.end()
         stop_all(self.layout, self.started)
 
     def _bring_up(self, node: Node) -> None:
@@ -130,7 +134,7 @@ class Up:
             daemon.spawn(process, self.layout)
         self._wait_for_answer(process)
         self.progress[process.name].restarts = restarts(self.layout, process)
-        if process.name not in self._running and not self.cancelled.is_set():
+        if not self.cancelled.is_set():  # also of what ran before: an earlier start may have failed half-way
             prepare.AFTER[process.settle](self.layout)
 
     def _wait_for_answer(self, process: Process) -> None:

@@ -14,7 +14,6 @@ leaves the test stack running afterwards, with its data, and finds it again.
 """
 
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -28,6 +27,8 @@ from typing import Any
 import pytest
 
 from fanline.settings import Settings, get_settings
+from stack.layout import Layout
+from stack.status import collect
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TEST_STATE = CHECKOUT / ".fanline" / "test"
@@ -71,9 +72,8 @@ class Stack:
         return done
 
     def status(self) -> dict[str, Any]:
-        """What `fanline status --json` says."""
-        report: dict[str, Any] = json.loads(self.fanline("status", "--json", check=False).stdout)
-        return report
+        """What `fanline status --json` says, asked without the detour of a process."""
+        return collect(Layout(self.settings))
 
     def part(self, name: str) -> dict[str, Any]:
         """The entry of one server, dataflow or of the API in `status()`."""
