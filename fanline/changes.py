@@ -29,8 +29,9 @@ class RowChange:
     """One committed change of one row.
 
     `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key
-    only). uuids and times are text, 64-bit numbers are int. `position` sorts the changes of a row: (LSN of the last
-    commit before it, its own LSN), (0, 0) for a row read by a snapshot, which is older than every change seen since.
+    only). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it, its own
+    LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. It is (0, 0) for a row read
+    by a snapshot.
     `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the reading's).
     """
 
@@ -76,10 +77,15 @@ def row_change(table: str, record: dict[str, Any]) -> RowChange:
 
 
 def parse_sequence(table: str, sequence: object) -> tuple[int, int]:
-    """Debezium's `source.sequence`, a JSON array of two numbers as strings; the first is null before any commit."""
+    """Debezium's `source.sequence`, a JSON array of two numbers as strings: last commit and this change.
+
+    The first is null until a new connector has seen a commit. The change's own place then stands for it: nothing that
+    an earlier connector has sent lies behind it, and a zero would make the change look older than all of that.
+    """
     # Taken apart by hand: this runs for every record, and JSON costs four times as much.
     try:
         commit, lsn = cast(str, sequence)[1:-1].split(",")
-        return (0 if commit == "null" else int(commit.strip(' "')), int(lsn.strip(' "')))
+        own = int(lsn.strip(' "'))
+        return (own if commit == "null" else int(commit.strip(' "')), own)
     except (TypeError, ValueError) as error:
         raise MalformedEvent(f"The change of {table} has no position: {sequence!r}.") from error

@@ -43,7 +43,7 @@ def test_a_snapshot_row_is_older_than_every_change():
 
 @pytest.mark.parametrize(
     ("sequence", "position"),
-    [('["24023128","24023130"]', (24023128, 24023130)), ('[null,"5"]', (0, 5)), ('["1", "2"]', (1, 2))],
+    [('["24023128","24023130"]', (24023128, 24023130)), ('[null,"5"]', (5, 5)), ('["1", "2"]', (1, 2))],
 )
 def test_positions_are_read_as_numbers(sequence, position):
     assert parse_sequence("posts", sequence) == position
