@@ -8,8 +8,8 @@ from typing import Final, cast
 from aiohttp import web
 
 from api.context import CONTEXT, open_context
+from api.drain import DRAIN, Drain
 from api.edge import edge
-from api.health import DRAINING
 from fanline.errors import ConfigurationError
 from fanline.settings import Settings
 
@@ -47,7 +47,7 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
         await context.close()
 
     app = web.Application(middlewares=[edge], client_max_size=MAX_BODY_BYTES)
-    app[DRAINING] = asyncio.Event()
+    app[DRAIN] = Drain()
     app.cleanup_ctx.append(serve_context)
     modules = [module for name, modules in BOUNDARIES.items() if name in served for module in modules]
     routes: list[web.RouteDef] = [

@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind
 from api.access_log import AccessLog
 from api.auth.principal import PRINCIPAL, Principal, principal_of
 from api.context import CONTEXT, Context
+from api.drain import DRAIN
 from api.errors import ApiError, not_found, unauthorized
 from api.limiter import Allowance
 from api.responses import error_response
@@ -47,6 +48,18 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The middleware; no exception gets past it."""
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         return web.Response(headers=_PREFLIGHT)
+    drain = request.config_dict[DRAIN]
+    drain.enter()
+    try:
+        response = await _traced(request, handler)
+        if drain.draining:
+            response.force_close()
+        return response
+    finally:
+        drain.leave()
+
+
+async def _traced(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.perf_counter()
     context = request.config_dict[CONTEXT]
     traceparent = request.headers.get("traceparent")

@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.context import Context, context_of
+from api.drain import DRAIN
 from api.responses import json_response
 from fanline.errors import FanlineError
 from readmodels.effects import command
@@ -17,8 +18,6 @@ routes = web.RouteTableDef()
 
 # A probe that takes longer is as good as none: load balancers ask every second or two.
 CHECK_SECONDS = 1.0
-
-DRAINING = web.AppKey("draining", asyncio.Event)
 
 
 @routes.get("/health/live")
@@ -38,7 +37,7 @@ async def ready(request: web.Request) -> web.Response:
     database, redis, registry = await asyncio.gather(
         _check(_database(context)), _check(_redis(context)), _check(_registry(context))
     )
-    draining = request.config_dict[DRAINING].is_set()
+    draining = request.config_dict[DRAIN].draining
     serving = database["status"] == "ok" and not draining
     whole = serving and redis["status"] == "ok" and registry["status"] == "ok"
     state = "draining" if draining else "ok" if whole else "degraded" if serving else "unavailable"

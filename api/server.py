@@ -8,11 +8,14 @@ import uvloop
 from aiohttp import web
 
 from api.app import build_app
-from api.health import DRAINING
+from api.drain import DRAIN
 from fanline.errors import ConfigurationError
 from fanline.logging import configure_logging, get_logger
 from fanline.settings import Settings
 from fanline.tracing import configure_tracing, shut_down_tracing
+
+# What is left then are idle connections, and requests that have had their time.
+SHUTDOWN_SECONDS = 1.0
 
 _log = get_logger(__name__)
 
@@ -35,17 +38,20 @@ async def _serve(settings: Settings, only: tuple[str, ...]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = build_app(settings, only)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.api_drain_seconds)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
+        site = web.TCPSite(runner, host, port, backlog=1_024)
         try:
-            await web.TCPSite(runner, host, port, reuse_port=False, backlog=1024).start()
+            await site.start()
         except OSError as error:
             raise ConfigurationError(f"The API cannot listen on {host}:{port}: {error.strerror}.") from error
         _log.info("the api listens", host=host, port=port, only=",".join(only) or "all")
         await stop.wait()
         _log.info("the api drains")
-        app[DRAINING].set()
+        await site.stop()
+        if not await app[DRAIN].finish(settings.api_drain_seconds):
+            _log.warning("requests were not answered in time", seconds=settings.api_drain_seconds)
     finally:
         await runner.cleanup()
     _log.info("the api has ended")

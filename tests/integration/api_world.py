@@ -149,8 +149,6 @@ async def running_api(settings: Settings, **changes: Any) -> AsyncIterator[Api]:
     await server.start_server()
     try:
         async with aiohttp.ClientSession() as session:
-            api = Api(session, server)
-            await api.client()
-            yield api
+            yield Api(session, server)
     finally:
         await server.close()
