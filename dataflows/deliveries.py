@@ -16,8 +16,8 @@ from readmodels.spreading import Chunk
 from readmodels.timelines import compact, push_prefix, push_suffix, timeline_key
 from sinks.redis import RedisWrite
 
-# Chunks whose prefixes are kept: a chunk of 1,000 followers takes some 150 KB.
-CHUNKS_KEPT = 256
+# Followers whose prefixes are kept: some 40 MB.
+FOLLOWERS_KEPT = 256_000
 
 
 class Prepared:
@@ -43,6 +43,7 @@ class Deliveries:
         self._cap = cap
         self._full = cap + slack
         self._prepared: OrderedDict[tuple[UUID, int], tuple[bytes, list[Prepared]]] = OrderedDict()
+        self._kept = 0
 
     def writes(self, chunks: Iterable[Chunk]) -> Iterator[RedisWrite]:
         """The writes that push each chunk's post to its followers' timelines."""
@@ -70,10 +71,16 @@ class Deliveries:
             part.followers.append(follower)
             part.prefixes.append(push_prefix(follower))
         prepared = list(parts.values())
+        self._forget(key)
         self._prepared[key] = chunk.followers, prepared
-        if len(self._prepared) > CHUNKS_KEPT:
-            self._prepared.popitem(last=False)
+        self._kept += len(chunk.followers) // 16
+        while self._kept > FOLLOWERS_KEPT:
+            self._forget(next(iter(self._prepared)))
         return prepared
+
+    def _forget(self, key: tuple[UUID, int]) -> None:
+        if key in self._prepared:
+            self._kept -= len(self._prepared.pop(key)[0]) // 16
 
     def answered(self, part: Prepared, fan_out: FanOut | None, lengths: Sequence[int]) -> list[RedisWrite]:
         """Counts what was delivered; the writes that cut timelines which have grown too long."""

@@ -28,9 +28,13 @@ from sinks.redis import RedisSink, RedisWrite
 
 NAME = "timelines"
 
-# Chunks in one turn of the flow: enough to keep Redis busy while the next ones are read, few enough that a new post
-# waits for some milliseconds at most.
-CHUNKS_A_TURN = 16
+# Deliveries in one turn of the flow: enough to keep Redis busy while the next ones are read, few enough that a new post
+# waits for some milliseconds at most. A turn is asked for in chunks, whose size is learned from the turns before.
+DELIVERIES_A_TURN = 16_000
+MOST_CHUNKS_A_TURN = 512
+# Posts that are spread side by side. The flow reads no further while there are more: what is read is kept in memory and
+# in each snapshot.
+POSTS_AT_ONCE = 2_000
 
 Partition = tuple[str, int]
 State = list[tuple[Partition, FanOut]]
@@ -65,6 +69,7 @@ class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, Sta
     def __init__(self, performer: Performer, deliveries: Deliveries, limits: Limits, state: State | None) -> None:
         self._performer, self._deliveries, self._limits = performer, deliveries, limits
         self._queue: FanOutQueue[Partition] = FanOutQueue()
+        self._chunk_size = float(limits.followers_chunk)
         for partition, fan_out in state or ():
             self._queue.add(partition, fan_out)
 
@@ -77,7 +82,10 @@ class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, Sta
                 self._queue.mark((value.topic, value.partition), value)
             else:
                 self._queue.add(value.partition, next(begun))
-        return self._turn(), False
+        items = self._turn()
+        while len(self._queue) > POSTS_AT_ONCE:
+            items += self._turn()
+        return items, False
 
     def on_notify(self) -> tuple[Iterable[RedisWrite | Progress], bool]:
         """Takes a turn."""
@@ -92,7 +100,11 @@ class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, Sta
         return [(partition, fan_out.copy()) for partition, fan_out in self._queue.pending()]
 
     def _turn(self) -> list[RedisWrite | Progress]:
-        chunks = self._performer.run(advance(self._queue, CHUNKS_A_TURN))
+        wanted = min(MOST_CHUNKS_A_TURN, 1 + int(DELIVERIES_A_TURN / self._chunk_size))
+        chunks = self._performer.run(advance(self._queue, wanted))
+        if chunks:
+            size = sum(len(chunk.followers) for chunk in chunks) / 16 / len(chunks)
+            self._chunk_size = max(1.0, (self._chunk_size + size) / 2)
         writes: list[RedisWrite | Progress] = list(self._deliveries.writes(chunks))
         return writes + self._queue.release()
 

@@ -50,8 +50,9 @@ class FanOutQueue(Generic[Source]):
     _turns: deque[FanOut] = field(default_factory=deque)
     _sources: dict[Source, deque[FanOut | _Mark]] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        return bool(self._turns)
+    def __len__(self) -> int:
+        """How many posts wait for their next turn."""
+        return len(self._turns)
 
     def add(self, source: Source, fan_out: FanOut) -> None:
         """Lines up a post behind those that are waiting."""
