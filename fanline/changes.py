@@ -30,9 +30,9 @@ class RowChange:
 
     `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key
     only). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it, its own
-    LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. It is (0, 0) for a row read
-    by a snapshot.
-    `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the reading's).
+    LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. Of a row that a snapshot
+    has read it is (0, 0). `source_ms` is the commit's
+    time in milliseconds since the epoch (of a snapshot: the reading's).
     """
 
     table: str

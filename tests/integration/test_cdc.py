@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from collections import defaultdict
 from datetime import UTC, datetime
 
 import pytest
@@ -124,6 +125,33 @@ def test_changes_of_transactions_that_overlap_never_go_back_inside_a_row(setting
     assert [change.row["language"] for change in changes] == [None, None, "en", "de"]
     assert [change.position for change in changes] == sorted({change.position for change in changes})
     assert len(of_key(records, decode, {"id": other})) == 1
+
+
+def test_changes_of_transactions_that_overlap_never_go_back_inside_a_partition(settings, people, decode):
+    """Written first and committed last: such rows have smaller LSNs of their own, and still sort last."""
+    early_posts, late_posts = ([IDS.next() for _ in range(24)] for _ in range(2))
+    insert = "INSERT INTO posts (id, author_id) VALUES (%s, %s)"
+    with (
+        database.connect(settings) as early,
+        database.connect(settings, autocommit=True) as late,
+        tail(settings, "cdc.posts") as posts,
+    ):
+        for post in early_posts:
+            early.execute(insert, [post, people[0]])
+        for post in late_posts:
+            late.execute(insert, [post, people[0]])
+        early.commit()
+        ours = {*early_posts, *late_posts}
+        records = posts.until(lambda seen: ours <= {decode(each)[1]["id"] for each in seen})
+    partitions = defaultdict(list)
+    for record in records:
+        _, key, change = decode(record)
+        if key["id"] in ours:
+            partitions[record.partition()].append((key["id"] in early_posts, change.position))
+    assert len(partitions) > 1
+    for changes in partitions.values():
+        assert [position for _, position in changes] == sorted(position for _, position in changes)
+        assert [is_early for is_early, _ in changes] == sorted(is_early for is_early, _ in changes)
 
 
 def test_an_account_that_goes_takes_its_edges_with_it_in_the_log_too(settings, connection, people, decode):
