@@ -1,4 +1,7 @@
-"""The domain events' contracts as files: `avro/<event>.avsc`, an example each, and every version ever released."""
+"""The domain events' contracts as files: `avro/<event>.avsc`, an example each, and every version ever released.
+
+A contract's versions are `avro/versions/<event>.<number>.avsc`, from 1, and never change.
+"""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +38,7 @@ def load(folder: Path = FOLDER) -> dict[str, Contract]:
         example = folder / "examples" / f"{name}.json"
         if not example.exists():
             raise ConfigurationError(f"Contract {name} has no example: {example} is missing.")
-        released = sorted((folder / "versions" / name).glob("*.avsc"), key=lambda each: int(each.stem))
+        released = sorted((folder / "versions").glob(f"{name}.*.avsc"), key=lambda each: int(each.stem.split(".")[-1]))
         contracts[name] = Contract(
             name,
             path.read_text("utf-8"),
@@ -76,7 +79,7 @@ def release(contract: Contract, folder: Path = FOLDER) -> int | None:
     if broken:
         raise ConfigurationError("\n".join(broken))
     number = len(contract.versions) + 1
-    path = folder / "versions" / contract.name / f"{number}.avsc"
+    path = folder / "versions" / f"{contract.name}.{number}.avsc"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(contract.text, "utf-8")
     return number

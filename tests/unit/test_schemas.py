@@ -141,7 +141,7 @@ def test_a_field_without_documentation_is_named():
 def test_a_release_keeps_the_version_and_refuses_a_break(tmp_path):
     contract = contracts.Contract("e", json.dumps(record(field("a", "string", doc="x"), doc="x")), {"a": ""}, ())
     assert contracts.release(contract, tmp_path) == 1
-    released = replace(contract, versions=((tmp_path / "versions/e/1.avsc").read_text(),))
+    released = replace(contract, versions=((tmp_path / "versions/e.1.avsc").read_text(),))
     assert contracts.release(released, tmp_path) is None
     broken = replace(released, text=json.dumps(record(field("a", "int", doc="x"), doc="x")), example={"a": 1})
     with pytest.raises(ConfigurationError, match="a: string became int"):
