@@ -14,6 +14,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("down", "stack.cli:down", "Stop the local system in an order that loses nothing."),
     ("status", "stack.cli:status", "Show servers, connectors, dataflows and the API."),
     ("migrate", "fanline.cli_database:migrate", "Bring the database schema up to date."),
+    ("prune", "fanline.cli_database:prune", "Delete sent events, old idempotency keys and dead sessions."),
     ("topics", "connectors.cli_topics:topics", "Create or compare Kafka topics."),
     ("schemas", "schemas.cli:schemas", "Check or register the domain events' schemas."),
     ("connectors", "connectors.cli:connectors", "Compare, apply and steer Debezium's connectors."),
