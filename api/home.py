@@ -103,7 +103,7 @@ class HomeTimelines:
         self._own_writes = own_writes
         self._cap = settings.timeline_cap
         self._warm_seconds = settings.timeline_warm_days * 86_400
-        self._public_url = public_url
+        self.public_url = public_url
         self._clock = clock
         self._breaker = Breaker(RedisUnavailable)
         self._building: set[UUID] = set()
@@ -183,14 +183,18 @@ class HomeTimelines:
             if recent:
                 floor = max(floor, complete_above(recent[0], NO_GENERATION) or 0)
                 items += recent[1:]
-        self._touch(viewer_id)
-        return await self._show(viewer_id, await self._choose(items, floor, page, viewer, found), found)
+        now_ms = self._clock.now_ms()
+        self._touch(viewer_id, now_ms)
+        entries = await self._choose(items, floor, page, viewer, found, now_ms)
+        return await self._show(viewer_id, entries, found)
 
     @staticmethod
     def _pulled(viewer: Viewer, facts: SharedFacts) -> list[UUID]:
         return [UUID(bytes=author) for author in viewer.followees & facts.celebrities] if facts.celebrities else []
 
-    async def _choose(self, items: list[bytes], floor: int, page: Page, viewer: Viewer, found: Found) -> list[Entry]:
+    async def _choose(
+        self, items: list[bytes], floor: int, page: Page, viewer: Viewer, found: Found, now_ms: int
+    ) -> list[Entry]:
         """Chooses the page from a list that is complete above its floor, and goes on in the database below it."""
         above = page.above
         if page.min_id is not None and above < floor:
@@ -200,7 +204,7 @@ class HomeTimelines:
         high = len(items) if page.max_id is None else bisect_left(items, pack_id(page.max_id))
         start = low if page.min_id is not None else max(low, high - page.limit - page.limit // AHEAD - 1)
         while True:
-            rules = select_page(newest_first(items[start:]), page, viewer, self._clock.now_ms())
+            rules = select_page(newest_first(items[start:]), page, viewer, now_ms)
             try:
                 needed = next(rules)
                 while True:
@@ -239,8 +243,8 @@ class HomeTimelines:
         entries = _entries((yield _query(viewer_id, page)))
         post_ids = _post_ids(entries)
         cards: list[Reference] = [(STATUS_CARD, post_id) for post_id in post_ids]
-        yield from load([*cards, (OWN_REPOSTS, viewer_id)], found, self._public_url)
-        yield from load([*references_for(post_ids, found).values()], found, self._public_url)
+        yield from load([*cards, (OWN_REPOSTS, viewer_id)], found, self.public_url)
+        yield from load([*references_for(post_ids, found).values()], found, self.public_url)
         return entries
 
     async def _show(self, viewer_id: UUID, entries: list[Entry], found: Found) -> HomePage:
@@ -259,9 +263,9 @@ class HomeTimelines:
         body = render(entries, found, reposted)
         return HomePage(body, entries[0].id if entries else None, entries[-1].id if entries else None)
 
-    def _touch(self, viewer_id: UUID) -> None:
+    def _touch(self, viewer_id: UUID, now_ms: int) -> None:
         """Keep the timeline warm; once a day is often enough, as it stays warm for many."""
-        day = self._clock.now_ms() // DAY_MS
+        day = now_ms // DAY_MS
         if day != self._touched_day:
             self._touched_day = day
             self._touched.clear()

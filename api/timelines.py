@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from api.auth.principal import require_user
-from api.context import CONTEXT, context_of
+from api.context import CONTEXT
 from api.database import Database
 from api.document_cache import DocumentCache
 from api.documents import Documents
@@ -25,6 +25,8 @@ from readmodels.home_rules import Page
 routes = web.RouteTableDef()
 
 HOME = web.AppKey("home timelines", HomeTimelines)
+# The first page as clients ask for it; its Link header needs no parsing.
+_PLAIN_QUERIES = frozenset(["", *(f"limit={limit}" for limit in range(1, 41))])
 TRACKED = (*(kind.prefix + b":" for kind in KINDS), *PREFIXES)
 """The key prefixes whose changes Redis tells this process."""
 
@@ -35,11 +37,16 @@ async def home(request: web.Request) -> web.Response:
     viewer = require_user(request, "read:statuses")
     wanted = read_page(request)
     page = Page(wanted.limit, wanted.max_id or None, wanted.since_id, wanted.min_id)
-    shown = await request.config_dict[HOME].read(viewer, page)
-    headers = None
-    if shown.newest is not None:
-        headers = link_header(request, context_of(request).public_url, shown.newest, shown.oldest)
-    return json_bytes(shown.body, headers=headers)
+    timelines = request.app[HOME]
+    shown = await timelines.read(viewer, page)
+    if shown.newest is None:
+        return json_bytes(shown.body)
+    if request.query_string in _PLAIN_QUERIES:
+        base = f"{timelines.public_url}/api/v1/timelines/home?"
+        kept = base + request.query_string + "&" if request.query_string else base
+        link = f'<{kept}max_id={shown.oldest}>; rel="next", <{kept}min_id={shown.newest}>; rel="prev"'
+        return json_bytes(shown.body, headers={"Link": link})
+    return json_bytes(shown.body, headers=link_header(request, timelines.public_url, shown.newest, shown.oldest))
 
 
 def open_home(
