@@ -59,6 +59,8 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
     # Literal paths first: /accounts/lookup must not be taken for an account's id.
     routes.sort(key=lambda route: "{" in route.path)
     app.add_routes(routes)
+    # Mastodon takes a slash at the end of an address, and some clients write one.
+    app.add_routes([web.route(route.method, f"{route.path}/", route.handler) for route in routes])
     if "timelines" in served:
         app.cleanup_ctx.append(import_module("api.timelines").serve_home)
     return app

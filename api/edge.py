@@ -33,7 +33,7 @@ _UNLIMITED = ("/health/", "/metrics")
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Link, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
-    "X-Request-Id, Idempotency-Key",
+    "Idempotency-Key",
 }
 _PREFLIGHT = {
     **_CORS,
@@ -169,7 +169,7 @@ def _iso(ms: int) -> str:
 
 def _route(request: web.Request) -> str:
     resource = request.match_info.route.resource
-    return "unknown" if resource is None else resource.canonical
+    return "unknown" if resource is None else resource.canonical.rstrip("/")
 
 
 def _finish(context: Context, request: web.Request, response: web.StreamResponse, started: float) -> None:

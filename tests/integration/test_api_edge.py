@@ -60,6 +60,12 @@ async def test_what_cannot_be_served_is_an_error_in_the_one_shape(
     (await api.request(method, path)).fails(status)
 
 
+async def test_a_slash_at_the_end_of_an_address_changes_nothing(api: Api) -> None:
+    assert (await api.get("/api/v2/instance/")).ok() == (await api.get("/api/v2/instance")).ok()
+    ann = await api.person("ann")
+    assert (await api.get(f"/api/v1/accounts/{ann.id}/")).ok()["id"] == ann.id
+
+
 async def test_a_tag_of_any_bytes_is_answered(api: Api) -> None:
     for tag in ("%00", "%ff", "%ED%A0%80", "%F0%9F%92%A9", "a%2Fb", "x" * 3_000):
         answer = await api.get(f"/api/v1/timelines/tag/{tag}")
