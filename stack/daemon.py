@@ -1,7 +1,7 @@
 """Detached processes and their records: started, found again by another command, and stopped.
 
-A record holds the process's start time beside its id, so that an id which the system gave to somebody else since is
-never taken for ours.
+A record holds beside the process's id when it started, in a form that a changed clock does not change, so that an id
+which the system gave to somebody else since is never taken for ours, and ours is never taken for somebody else.
 """
 
 import contextlib
@@ -29,19 +29,41 @@ LOG_LIMIT = 20_000_000  # bytes; a longer log is set aside when its process star
 
 @dataclass(frozen=True)
 class Record:
-    """A process that was started: its id and the time at which it started, in seconds as the system counts them."""
+    """A process that was started: its id, when it started (see `birth`) and in which run of the machine."""
 
     pid: int
-    created: float
+    born: str
+    boot: str
 
     def process(self) -> psutil.Process | None:
         """The process if it still runs."""
         try:
             found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.created) < 1
-            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+            if self.boot != boot() or self.born != birth(self.pid) or found.status() == psutil.STATUS_ZOMBIE:
+                return None
         except psutil.NoSuchProcess:
             return None
+        return found
+
+
+def birth(pid: int) -> str:
+    """When a process started: on Linux in clock ticks since the machine did, elsewhere in Unix seconds.
+
+    Raises psutil.NoSuchProcess.
+    """
+    try:
+        # Fields after the command, which stands in parentheses and may hold anything; the start is the 22nd of all.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return f"{psutil.Process(pid).create_time():.0f}"
+
+
+def boot() -> str:
+    """Which run of the machine this is; another after each start of it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except FileNotFoundError:
+        return f"{psutil.boot_time():.0f}"
 
 
 def record_path(layout: Layout, name: str) -> Path:
@@ -86,7 +108,7 @@ def spawn(process: Process, layout: Layout) -> Record:
             extra_groups=None if user is None else [],
         )
     _children_of_ours.append(child)
-    record = Record(child.pid, psutil.Process(child.pid).create_time())
+    record = Record(child.pid, birth(child.pid), boot())
     path = record_path(layout, process.name)
     path.with_suffix(".new").write_text(json.dumps(asdict(record)))
     path.with_suffix(".new").replace(path)
@@ -201,7 +223,7 @@ def _readable(line: str) -> str:
 
 def started_before_boot(record: Record) -> bool:
     """Whether the machine was started anew since: such a process did not crash."""
-    return record.created < psutil.boot_time() - 1
+    return record.boot != boot()
 
 
 def age(process: psutil.Process) -> float:

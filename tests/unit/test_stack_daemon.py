@@ -55,11 +55,29 @@ def test_a_started_process_is_found_by_another_command_and_stops(layout: Layout)
 
 
 def test_a_recycled_process_id_is_not_taken_for_ours_and_is_not_killed(layout: Layout) -> None:
-    other = psutil.Process()
-    stale = daemon.Record(other.pid, other.create_time() - 100)
+    stale = daemon.Record(os.getpid(), "1", daemon.boot())
     daemon.record_path(layout, "thing").write_text(json.dumps(asdict(stale)))
     assert daemon.running(layout, "thing") is None
     assert daemon.stop(process(SLEEP), layout)  # this very test would not survive otherwise
+
+
+def test_a_process_from_before_the_machine_was_started_anew_did_not_crash(layout: Layout) -> None:
+    old = daemon.Record(os.getpid(), daemon.birth(os.getpid()), "an earlier boot")
+    assert old.process() is None
+    assert daemon.started_before_boot(old)
+    assert not daemon.started_before_boot(daemon.Record(1, "1", daemon.boot()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts from the start of the machine")
+def test_a_changed_clock_does_not_make_a_stranger_of_our_process(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thing = process(SLEEP)
+    daemon.spawn(thing, layout)
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + 3600)
+    assert daemon.running(layout, "thing") is not None
+    assert daemon.stop(thing, layout)
 
 
 def test_a_process_that_ignores_its_signal_is_killed_with_its_children(layout: Layout, tmp_path: Path) -> None:
