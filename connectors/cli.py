@@ -104,6 +104,16 @@ def resume(names: tuple[str, ...]) -> None:
             click.echo(f"{name}: running")
 
 
+@connectors.command()
+@click.argument("name")
+def reset(name: str) -> None:
+    """Make a connector forget its position, so that it starts anew with its snapshot, and wait until it runs."""
+    with connect.client(get_settings()) as client:
+        client.reset(name)
+        client.wait(name, lambda found: found.running)
+        click.echo(f"{name}: running from the start")
+
+
 def _named(client: ConnectClient, names: tuple[str, ...]) -> tuple[str, ...]:
     found = names or tuple(client.names())
     if not found:

@@ -15,6 +15,9 @@ _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 _SECRET = re.compile(r"password|secret|token|credential|jaas|private\.key|api\.?key", re.IGNORECASE)
 _CAUSE = re.compile(r"^(?:Caused by: )?(?:[\w$]+\.)+[\w$]+(?:: (?P<message>.*))?$")
 
+LONG_SENTENCE = 300
+_BRACKETS = re.compile(r" ?(?:\[[^\[\]]*\]|\{[^{}]*\})")
+
 Config = dict[str, str]
 
 
@@ -116,5 +119,13 @@ def root_cause(trace: str) -> str:
             causes.append(text.strip())
     if not causes:
         return "The task gives no reason."
-    sentence = re.sub(r"^(?:[\w$]+\.){2,}[\w$]+: ", "", causes[-1])
+    sentence = _shorter(re.sub(r"^(?:[\w$]+\.){2,}[\w$]+: ", "", causes[-1]))
     return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+
+
+def _shorter(sentence: str) -> str:
+    """A sentence too long to read without what Debezium prints of its objects in brackets."""
+    shorter = sentence if len(sentence) > LONG_SENTENCE else ""
+    while shorter and shorter != (without := _BRACKETS.sub("", shorter)):
+        shorter = without
+    return shorter or sentence

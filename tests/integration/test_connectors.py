@@ -18,6 +18,22 @@ def ready(stack):
     return stack
 
 
+def admin(settings):
+    return psycopg.connect(
+        host=settings.host, port=settings.postgres_port, user="postgres", dbname="fanline", autocommit=True
+    )
+
+
+def drop_slot(settings, name):
+    with admin(settings) as connection:
+        for slot, pid in connection.execute(
+            "SELECT slot_name, active_pid FROM pg_replication_slots WHERE slot_name = %s", [name]
+        ).fetchall():
+            if pid:
+                connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+
+
 @pytest.fixture
 def trial(ready, tmp_path):
     """Writes a template of a connector of its own; the connector and its slot are gone afterwards."""
@@ -43,16 +59,7 @@ def trial(ready, tmp_path):
     with connect.client(ready.settings) as client:
         if client.config(name) is not None:
             client.delete(name)
-    settings = ready.settings
-    with psycopg.connect(
-        host=settings.host, port=settings.postgres_port, user="postgres", dbname="fanline", autocommit=True
-    ) as admin:
-        for slot, pid in admin.execute(
-            "SELECT slot_name, active_pid FROM pg_replication_slots WHERE slot_name = %s", [name]
-        ).fetchall():
-            if pid:
-                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-            admin.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+    drop_slot(ready.settings, name)
 
 
 def test_applying_twice_changes_nothing(ready):
@@ -141,15 +148,12 @@ def test_a_failed_task_whose_cause_is_gone_runs_again_after_apply(ready, trial):
     folder = trial(publication__name=trial.name)
     with pytest.raises(ConnectorFailed):
         connect.apply_all(ready.settings, folder)
-    settings = ready.settings
-    with psycopg.connect(
-        host=settings.host, port=settings.postgres_port, user="postgres", dbname="fanline", autocommit=True
-    ) as admin:
-        admin.execute(f"CREATE PUBLICATION {trial.name} FOR TABLE media")
+    with admin(ready.settings) as connection:
+        connection.execute(f"CREATE PUBLICATION {trial.name} FOR TABLE media")
         try:
-            assert [each.outcome for each in connect.apply_all(settings, folder)] == ["restarted"]
+            assert [each.outcome for each in connect.apply_all(ready.settings, folder)] == ["restarted"]
         finally:
-            admin.execute(f"DROP PUBLICATION {trial.name}")
+            connection.execute(f"DROP PUBLICATION {trial.name}")
 
 
 def test_pause_resume_and_restart(ready, trial):
@@ -160,6 +164,23 @@ def test_pause_resume_and_restart(ready, trial):
     assert ready.fanline("connectors", "resume", trial.name).stdout == f"{trial.name}: running\n"
     assert ready.fanline("connectors", "restart", trial.name).stdout == f"{trial.name}: running\n"
     assert ready.fanline("connectors", "status", trial.name).returncode == 0
+
+
+def test_a_slot_that_is_gone_is_an_error_not_a_gap_and_reset_starts_anew(ready, trial):
+    settings = ready.settings
+    # The prefix has a topic for heartbeats, with which offsets are committed though nothing else is written.
+    folder = trial(
+        heartbeat__interval__ms="100", topic__prefix="fanline_outbox", custom__metric__tags="connector=trial"
+    )
+    connect.apply_all(settings, folder)
+    with connect.client(settings) as client:
+        client.wait(trial.name, lambda _: bool(client.offsets(trial.name)))
+        client.delete(trial.name)
+    drop_slot(settings, trial.name)
+    with pytest.raises(ConnectorFailed, match="no longer available on the server") as caught:
+        connect.apply_all(settings, folder)
+    assert len(str(caught.value)) < 300
+    assert ready.fanline("connectors", "reset", trial.name).stdout == f"{trial.name}: running from the start\n"
 
 
 def test_a_connector_that_connect_does_not_know_is_named(ready):

@@ -105,6 +105,20 @@ def test_the_root_cause_is_one_sentence(trace, cause):
     assert plan.root_cause(trace) == cause
 
 
+def test_a_cause_that_prints_whole_objects_is_shortened_to_what_it_says():
+    trace = (
+        "io.debezium.DebeziumException: The connector is trying to read change stream starting at PostgresOffsetContext"
+        " [sourceInfoSchema=Schema{io.debezium.connector.postgresql.Source:STRUCT}, sourceInfo=source_info[server='x',"
+        " lsn=LSN{0/E3848B8}, txId=3041], transactionContext=TransactionContext [currentTransactionId=null,"
+        " perTableEventCount={}], incrementalSnapshotContext=IncrementalSnapshotContext [windowOpened=false,"
+        " dataCollectionsToSnapshot=[], maximumKey=null]], but this is no longer available on the server."
+    )
+    assert plan.root_cause(trace) == (
+        "The connector is trying to read change stream starting at PostgresOffsetContext,"
+        " but this is no longer available on the server."
+    )
+
+
 def test_refused_fields_are_a_line_each():
     error = ConnectorRefused("fanline-cdc", {"slot.name": ["is bad"], "topic.prefix": ["is empty", "is required"]})
     assert str(error).splitlines()[1:] == [
