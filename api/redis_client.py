@@ -95,6 +95,8 @@ class RedisClient:
         Raises `RedisUnavailable` if any of them cannot be answered and `RedisReplyError` if any is refused. Every
         command must be idempotent: it may have run although this raises.
         """
+        if not commands:
+            return []
         _ROUND_TRIPS.inc()
         if self._cluster:
             replies = await self._execute_in_cluster(commands)
