@@ -92,7 +92,7 @@ def run_maven(output: Path, report: Report, cancelled: threading.Event) -> None:
 
 
 def _maven(command: list[str], report: Report, cancelled: threading.Event) -> str | None:
-    """Run Maven; None when it succeeded, else its first two lines about errors."""
+    """Run Maven; None when it succeeded, else its first error."""
     artifacts = 0
     faults: list[str] = []
     with subprocess.Popen(
@@ -111,10 +111,15 @@ def _maven(command: list[str], report: Report, cancelled: threading.Event) -> st
                 artifacts += 1
                 report(f"{artifacts} files, {line.split('/')[-1].strip()}")
             elif "[ERROR]" in line and (fault := line.rpartition("[ERROR]")[2].strip()):
-                faults.append(fault)
+                faults.append(fault.partition(" -> [Help")[0])
     if cancelled.is_set():
         raise KeyboardInterrupt
-    return None if process.returncode == 0 else " ".join(faults[:2]) or f"it ended with code {process.returncode}"
+    return None if process.returncode == 0 else first_fault(faults) or f"it ended with code {process.returncode}"
+
+
+def first_fault(faults: list[str]) -> str:
+    """The first of Maven's errors; with what follows it when it is only a heading."""
+    return " ".join(faults[: 2 if faults and faults[0].endswith(":") else 1])
 
 
 def _kill_when(cancelled: threading.Event, process: subprocess.Popen[str]) -> None:

@@ -60,6 +60,14 @@ def test_missing_maven_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Monke
     assert "\n" not in str(caught.value)
 
 
+def test_of_mavens_errors_the_first_is_told_with_what_belongs_to_it() -> None:
+    assert download.first_fault(["Could not transfer x", "To see the full stack trace"]) == "Could not transfer x"
+    assert download.first_fault(["Some problems:", "Child module x is missing", "y"]) == (
+        "Some problems: Child module x is missing"
+    )
+    assert download.first_fault([]) == ""
+
+
 def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(DownloadFailed, match=r"has 0\.0 GB free"):
