@@ -8,20 +8,24 @@ from uuid import UUID
 
 import redis.asyncio
 from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import BlockingConnectionPool
+from redis.exceptions import RedisError
 
 from audit.rest import HomeReader
 from demo.graph import Graph
 from demo.journey import Journey
 from demo.poster import Acknowledged
 from demo.tap import PostTap
+from fanline.errors import DependencyUnavailable
 from fanline.ids import pack_id
 from fanline.redis_nodes import redis_url
 from fanline.settings import Settings
 from readmodels.timelines import timeline_key
 
-# A look costs Redis 2 us; the moments are exact to about this.
+# A look costs Redis 2 us; the moments are exact to about this, and to a twentieth of what has passed since.
 LOOK_SECONDS = 0.001
 GIVE_UP_SECONDS = 30.0
+_CONNECTIONS = 16
 # Newest items of a list that are looked at: more than arrive between two looks.
 _NEWEST = 32
 
@@ -52,9 +56,13 @@ class Watch:
         self._next = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._redis: redis.asyncio.Redis | RedisCluster = (
-            RedisCluster.from_url(redis_url(settings))
+            RedisCluster.from_url(redis_url(settings), max_connections=1_000)
             if settings.redis_cluster
-            else redis.asyncio.Redis.from_url(redis_url(settings))
+            else redis.asyncio.Redis.from_pool(
+                BlockingConnectionPool.from_url(
+                    redis_url(settings), max_connections=_CONNECTIONS, timeout=GIVE_UP_SECONDS
+                )
+            )
         )
 
     def on_acknowledged(self, done: Acknowledged) -> None:
@@ -102,8 +110,16 @@ class Watch:
 
 
 async def _moment(happened: Callable[[], Awaitable[bool]]) -> float:
-    """The Unix time at which a look first finds that something has happened."""
+    """The Unix time at which a look first finds that something has happened; a server that is away is asked again.
+
+    Looks come further apart the longer it takes, so that what is slow is not slowed down by being watched, and a
+    feed is not asked for more often than its owner may.
+    """
+    started = time.monotonic()
     while True:
-        if await happened():
-            return time.time()
-        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            if await happened():
+                return time.time()
+        except (DependencyUnavailable, RedisError):
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(max(LOOK_SECONDS, (time.monotonic() - started) / 20))
