@@ -1,6 +1,7 @@
 """Reposts: POST and its undoing."""
 
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -45,7 +46,7 @@ async def repost(request: web.Request) -> web.Response:
     context = context_of(request)
     identifier = status_id(request)
 
-    async def body(transaction: Transaction, outbox: Outbox) -> Entity:
+    async def body(transaction: Transaction, outbox: Outbox) -> int:
         original = await _original(transaction, identifier, user_id)
         if original["visibility"] == "direct" or (
             original["visibility"] == "private" and original["author_id"] != user_id
@@ -53,7 +54,7 @@ async def repost(request: web.Request) -> web.Response:
             raise forbidden()
         earlier = await transaction.row(SELECT_REPOST, {"id": original["id"], "viewer": user_id})
         if earlier is not None:
-            return await one_status(transaction, earlier["id"], user_id, context.public_url)
+            return int(earlier["id"])
         asked = form.visibility or "public"
         new_id = context.ids.next()
         row = new_row(
@@ -67,13 +68,15 @@ async def repost(request: web.Request) -> web.Response:
         )
         await insert_post(transaction, row)
         await outbox.post_created(row, original=original)
-        return await one_status(transaction, new_id, user_id, context.public_url)
+        return new_id
 
     try:
-        entity = await write(context, user_id, body)
+        made = await write(context, user_id, body)
     except psycopg.errors.UniqueViolation:  # a concurrent request has just made it
-        entity = await write(context, user_id, body)
-    return json_response(entity)
+        made = await write(context, user_id, body)
+    return json_response(
+        await context.database.read(partial(one_status, identifier=made, viewer=user_id, public_url=context.public_url))
+    )
 
 
 @routes.post("/api/v1/statuses/{id}/unreblog")

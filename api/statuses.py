@@ -8,6 +8,7 @@ from api.auth.principal import require_user, viewer_of
 from api.context import context_of
 from api.database import Row, Transaction
 from api.entities import load_account_list, load_accounts, load_statuses
+from api.errors import not_found
 from api.outbox import Outbox
 from api.paging import link_header, post_id, read_account_page
 from api.post_rows import own_post, status_id, visible_post
@@ -173,9 +174,11 @@ async def history(request: web.Request) -> web.Response:
 
 
 async def one_status(transaction: Transaction, identifier: int, viewer: UUID | None, public_url: str) -> Entity:
-    """The entity of a post that exists."""
-    (entity,) = await load_statuses(transaction, [identifier], viewer, public_url)
-    return entity
+    """The entity of a post; raises `ApiError` 404 when it was deleted meanwhile."""
+    entities = await load_statuses(transaction, [identifier], viewer, public_url)
+    if not entities:
+        raise not_found()
+    return entities[0]
 
 
 def _number(text: str) -> int | None:

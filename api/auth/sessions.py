@@ -65,6 +65,9 @@ class Sessions:
         """Whether the session exists and is neither revoked nor expired, and its person not suspended."""
         key = _key(session_id)
         try:
+            # A Redis that does not answer would cost every request its timeout.
+            if not self.hears_revocations:
+                raise RedisUnavailable("Redis has not answered for two seconds.")
             (copy,) = await self._redis.execute([command(key, b"GET")])
         except (RedisUnavailable, RedisReplyError):
             return await self._database.row(SELECT_SESSION, {"id": session_id}) is not None
