@@ -35,7 +35,9 @@ class Heartbeats:
         try:
             if not self._assigned and not self._assign():
                 return None
-            times = [self._time_us(record) for record in self._consumer.consume(500, timeout)]
+            # A wait ends with the first record; `consume` alone would wait for its full number of them.
+            first = self._consumer.consume(1, timeout)
+            times = [self._time_us(record) for record in first + self._consumer.consume(500, 0)]
         except KafkaException as error:
             raise typed_error(self._settings, error.args[0]) from error
         return max((time for time in times if time is not None), default=None)

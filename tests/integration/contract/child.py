@@ -1,0 +1,182 @@
+"""A small flow in a process of its own, so that it can be killed: Kafka records into the sink under test.
+
+Each record leaves one mark, `topic/partition/offset`, at the target.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from connectors.decode import Change, decode_changes
+from connectors.flows import group_of
+from connectors.kafka_sink import KafkaRecord, KafkaSink
+from connectors.kafka_source import KafkaSource
+from connectors.messages import Message, Progress
+from dataflows.run import run_flow
+from fanline.errors import FanlineError
+from fanline.logging import configure_logging
+from fanline.redis_nodes import RedisNodes
+from fanline.resp import pack
+from fanline.settings import get_settings
+from sinks.batch import BatchSink
+from sinks.redis import RedisSink, RedisWrite
+from sinks.single_part import output
+
+KEYS = 16
+
+
+@dataclass
+class Plan:
+    """What the process does."""
+
+    flow: str
+    topics: list[str]
+    sink: str  # redis, batch, kafka or none (records are dropped)
+    redis_url: str = ""
+    cluster: bool = False
+    out_topic: str = ""
+    decode: bool = False
+    crash_in: str = ""  # write, snapshot: die there by os._exit, the given time that it is reached
+    crash_at: int = 0
+    ready: str = ""  # a file made when the process handles signals
+    touch: str = ""  # a file made after the second write
+
+
+def mark(message: Message) -> bytes:
+    return f"{message.topic}/{message.partition}/{message.offset}".encode()
+
+
+def mark_key(message: Message) -> bytes:
+    return b"marks:%d" % (message.offset % KEYS)
+
+
+def unwrapped(item: Any) -> Any:
+    return item.message if isinstance(item, Change) else item
+
+
+def to_redis_writes(nodes: RedisNodes) -> Callable[[list[Any]], list[RedisWrite | Progress]]:
+    """One write a node for each run of records between progress items."""
+
+    def writes(items: list[Any]) -> list[RedisWrite | Progress]:
+        made: list[RedisWrite | Progress] = []
+        run: dict[int, list[bytes]] = {}
+
+        def close() -> None:
+            made.extend(RedisWrite(node, b"".join(commands), len(commands)) for node, commands in run.items())
+            run.clear()
+
+        for item in map(unwrapped, items):
+            if isinstance(item, Progress):
+                close()
+                made.append(item)
+            else:
+                key = mark_key(item)
+                run.setdefault(nodes.node_of(key), []).append(pack(b"SADD", key, mark(item)))
+        close()
+        return made
+
+    return writes
+
+
+def to_kafka_records(topic: str) -> Callable[[list[Any]], list[KafkaRecord | Progress]]:
+    def records(items: list[Any]) -> list[KafkaRecord | Progress]:
+        return [
+            item if isinstance(item, Progress) else KafkaRecord(topic, None, mark(item))
+            for item in map(unwrapped, items)
+        ]
+
+    return records
+
+
+def build(plan: Plan) -> Dataflow:
+    Path(plan.ready).touch()
+    flow = Dataflow("child")
+    group = group_of(plan.flow)
+    stream: Any = op.input("source", flow, KafkaSource(plan.topics, group))
+    stream = op.flat_map_batch("count", stream, counted)
+    if plan.decode:
+        stream = decode_changes("decode", stream, plan.flow)
+    if plan.sink == "redis":
+        nodes = RedisNodes(plan.redis_url, cluster=plan.cluster)
+        writes = op.flat_map_batch("writes", stream, to_redis_writes(nodes))
+        output("sink", writes, crashing(RedisSink(lambda: nodes, group), plan))
+    elif plan.sink == "batch":
+        nodes = RedisNodes(plan.redis_url, cluster=plan.cluster)
+
+        def apply(items: Sequence[Any]) -> None:
+            messages = [unwrapped(item) for item in items]
+            nodes.execute([(mark_key(m), pack(b"SADD", mark_key(m), mark(m))) for m in messages], patience=0.2)
+
+        output("sink", stream, crashing(BatchSink(apply, group), plan))
+    elif plan.sink == "kafka":
+        records = op.flat_map_batch("records", stream, to_kafka_records(plan.out_topic))
+        output("sink", records, crashing(KafkaSink(group), plan))
+    else:
+        progress = op.filter("progress", stream, lambda item: isinstance(item, Progress))
+        output("sink", progress, crashing(BatchSink(lambda items: None, group), plan))
+    return flow
+
+
+def crashing(sink: Any, plan: Plan) -> Any:
+    """The sink, with a part that dies where the plan says."""
+    build_part = sink.build_part
+    reached = {"write": 0, "snapshot": 0}
+
+    def step(name: str) -> None:
+        reached[name] += 1
+        if name == plan.crash_in and reached[name] == plan.crash_at:
+            os._exit(9)
+        if plan.touch and name == "write" and reached[name] == 2:
+            Path(plan.touch).touch()
+
+    def build_crashing_part(*arguments: Any) -> Any:
+        part = build_part(*arguments)
+        write_batch, snapshot = part.write_batch, part.snapshot
+
+        def write(values: list[Any]) -> None:
+            write_batch(values)
+            step("write")
+
+        def snap() -> None:
+            # Dies before the sink has waited for its acknowledgements.
+            step("snapshot")
+            snapshot()
+
+        part.write_batch, part.snapshot = write, snap
+        return part
+
+    sink.build_part = build_crashing_part
+    return sink
+
+
+records_read = 0
+
+
+def counted(items: list[Any]) -> list[Any]:
+    global records_read
+    records_read += sum(type(item) is Message for item in items)
+    return items
+
+
+def run(plan: Plan, environment: dict[str, str], outcome: str) -> None:
+    """The process: standard error goes to `outcome`.err, the number of records that were read to `outcome`.out."""
+    os.environ.update(environment)
+    get_settings.cache_clear()
+    errors = os.open(f"{outcome}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(errors, 2)
+    sys.stderr = os.fdopen(errors, "w", buffering=1)
+    configure_logging(plan.flow)
+    code = 0
+    try:
+        run_flow(plan.flow, lambda: build(plan), get_settings())
+    except FanlineError as error:
+        sys.stderr.write(f"{error}\n")
+        code = error.exit_code
+    Path(f"{outcome}.out").write_text(str(records_read))
+    sys.exit(code)
