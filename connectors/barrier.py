@@ -1,6 +1,7 @@
 """Waits until the read models have applied everything that is committed now."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -104,9 +105,10 @@ def _behind_debezium() -> str:
 
 
 def _behind_flows(behind: dict[str, Offsets], ends: Offsets) -> str:
-    late = [
-        f"{group} is at {offset} of {ends[place]} in {place[0]} [{place[1]}]"
-        for group, offsets in sorted(behind.items())
-        for place, offset in sorted(offsets.items())
-    ]
-    return f"The dataflows are behind: {'; '.join(late)}."
+    late = []
+    for group, offsets in sorted(behind.items()):
+        records: Counter[str] = Counter()
+        for place, offset in offsets.items():
+            records[place[0]] += ends[place] - offset
+        late += [f"{group} lacks {count} records of {topic}" for topic, count in sorted(records.items())]
+    return f"The dataflows are behind: {', '.join(late)}."
