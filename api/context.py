@@ -18,7 +18,7 @@ from api.limiter import RateLimiter
 from api.read_your_writes import OwnWrites
 from api.redis_client import RedisClient
 from api.redis_connection import RedisAddress
-from api.watermark import Watermark
+from connectors.watermark import Watermark
 from fanline.clock import Clock, SystemClock
 from fanline.database import open_async_pool
 from fanline.ids import TimeOrderedIds
@@ -100,7 +100,7 @@ async def open_context(settings: Settings) -> Context:
         public_url=public_url,
         database=database,
         redis=redis,
-        own_writes=OwnWrites(redis, database, Watermark(settings).poll),
+        own_writes=OwnWrites(redis, database, lambda: Watermark(settings)),
         sessions=sessions,
         tokens=Tokens(keys, sessions, public_url, settings.access_token_days),
         passwords=Passwords(),

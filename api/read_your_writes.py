@@ -7,6 +7,7 @@ a reader's mark lies above it, read models may lack the reader's own write.
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 from uuid import UUID
 
 from api.database import Database
@@ -37,17 +38,27 @@ def read_mark(user_id: UUID) -> Command:
     return command(mark_key(user_id), b"GET")
 
 
+class Watermark(Protocol):
+    """How far the flows have come; used from one thread at a time (`connectors/watermark.py`)."""
+
+    def poll(self) -> int:
+        """Ms since the Unix epoch, database time, up to which every commit is in the read models."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
 class OwnWrites:
     """Knows whose last write the flows may not have passed yet.
 
-    `poll_watermark` is called in a thread: it answers in ms since the Unix epoch, database time, rounded down, and
-    raises `FanlineError` when it cannot tell.
+    The watermark is opened in a thread when it is first needed, so that a process that nobody writes to never asks.
     """
 
-    def __init__(self, redis: RedisClient, database: Database, poll_watermark: Callable[[], int]) -> None:
+    def __init__(self, redis: RedisClient, database: Database, open_watermark: Callable[[], Watermark]) -> None:
         self._redis = redis
         self._database = database
-        self._poll_watermark = poll_watermark
+        self._open_watermark = open_watermark
+        self._watermark: Watermark | None = None
         self._marks: dict[UUID, int] = {}
         self._newest_mark = 0
         self._wanted = asyncio.Event()
@@ -78,13 +89,26 @@ class OwnWrites:
 
     async def run(self) -> None:
         """Keep the watermark moving while somebody waits for it; ends only by being cancelled."""
-        while True:
-            await self._wanted.wait()
-            try:
-                self.passed(await asyncio.to_thread(self._poll_watermark))
-            except FanlineError as error:
-                _log.warning("the watermark cannot be read", reason=str(error))
-            await asyncio.sleep(POLL_SECONDS)
+        poll: asyncio.Task[int] | None = None
+        try:
+            while True:
+                await self._wanted.wait()
+                poll = asyncio.create_task(asyncio.to_thread(self._poll))
+                try:
+                    self.passed(await asyncio.shield(poll))
+                except FanlineError as error:
+                    _log.warning("the watermark cannot be read", reason=str(error))
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            if poll is not None:
+                await asyncio.wait([poll])  # a thread cannot be cancelled, and what it uses is closed next
+            if self._watermark is not None:
+                self._watermark.close()
+
+    def _poll(self) -> int:
+        if self._watermark is None:
+            self._watermark = self._open_watermark()
+        return self._watermark.poll()
 
     def passed(self, watermark_ms: int) -> None:
         """Note how far the flows have come."""

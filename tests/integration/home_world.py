@@ -115,6 +115,16 @@ def make_world(database: psycopg.Connection[Any], rng: random.Random, people: in
     return world
 
 
+class Standstill:
+    """A watermark of flows that stand still; the tests say themselves what has been passed."""
+
+    def poll(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass
 class Home:
     """Home timelines with all their parts, as an API process has them."""
@@ -135,7 +145,7 @@ async def home_timelines(
     pool = await open_async_pool(settings, max_size=8)
     database = Database(pool)
     redis = RedisClient(RedisAddress.from_url(redis_url), cluster=cluster, timeout=settings.redis_timeout_seconds)
-    own_writes = OwnWrites(redis, database, lambda: 0)
+    own_writes = OwnWrites(redis, database, Standstill)
     timelines, tracking, cache = open_home(redis, database, own_writes, settings, PUBLIC_URL, clock or SystemClock())
     task = asyncio.create_task(tracking.run())
     try:
