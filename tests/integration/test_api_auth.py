@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import jwt
 import pytest
+import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.auth.principal import Principal
@@ -21,13 +22,16 @@ from tests.integration.conftest import Stack
 CALLBACK = "https://client.example/callback?fixed=1"
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
 @pytest.fixture(scope="module")
 def ready(stack: Stack) -> Stack:
     stack.fanline("migrate")
     return stack
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(ready: Stack) -> AsyncIterator[Api]:
     async with running_api(ready.settings) as running:
         yield running

@@ -14,11 +14,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from tests.integration.api_world import Api, running_api
 from tests.integration.conftest import CHECKOUT, Stack
 
 MULTIPART = b'--b\r\nContent-Disposition: form-data; name="status"\r\n\r\n'
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,7 @@ def ready(stack: Stack) -> Stack:
     return stack
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(ready: Stack) -> AsyncIterator[Api]:
     async with running_api(ready.settings) as running:
         yield running
@@ -252,10 +256,11 @@ async def test_a_request_under_way_is_answered_before_the_process_ends(ready: St
         assert process.returncode == 0
 
 
-def test_an_address_that_is_taken_is_one_plain_sentence(ready: Stack) -> None:
+async def test_an_address_that_is_taken_is_one_plain_sentence(ready: Stack) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = subprocess.run(
+        done = await asyncio.to_thread(
+            subprocess.run,
             [sys.executable, "-m", "api", "--port", port],
             env=ready.environment,
             cwd=CHECKOUT,

@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.integration.api_world import Api, Person, running_api
 from tests.integration.conftest import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +18,7 @@ def ready(stack: Stack) -> Stack:
     return stack
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def api(ready: Stack) -> AsyncIterator[Api]:
     async with running_api(ready.settings) as running:
         yield running
