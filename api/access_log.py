@@ -17,7 +17,7 @@ class AccessLog:
     """Writes the lines."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream
         self._encode = msgspec.json.Encoder().encode
 
     @property
@@ -44,4 +44,4 @@ class AccessLog:
         if span.is_valid:
             line["trace_id"] = trace.format_trace_id(span.trace_id)
             line["span_id"] = trace.format_span_id(span.span_id)
-        self._stream.write(self._encode(line).decode() + "\n")
+        (self._stream or sys.stderr).write(self._encode(line).decode() + "\n")
