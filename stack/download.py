@@ -168,7 +168,7 @@ def unpack(servers: Path) -> None:
     for archive in sorted((servers / "dist").glob("*.tar.gz")):
         target = servers / "registry" if archive.name.startswith("apicurio") else plugins
         with tarfile.open(archive) as tar:
-            # Set rather than passed: Python 3.11.0 to 3.11.3 know no filter, and the archives are those of the checksums.
+            # Set, not passed: Python before 3.11.4 knows no filter, and the archives are those of the checksums.
             tar.extraction_filter = getattr(tarfile, "data_filter", None)
             tar.extractall(target)
     converter = plugins / "apicurio-converter"
