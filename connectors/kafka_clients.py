@@ -50,8 +50,9 @@ def consumer_config(settings: Settings, group: str, client_id: str) -> dict[str,
         "enable.partition.eof": True,
         # A sink may wait for its server for as long as it takes.
         "max.poll.interval.ms": 86_400_000,
-        # Read ahead, a partition: enough for a second of work, little enough for the memory of six topics.
-        "queued.min.messages": 20_000,
+        # Read ahead, a partition: four batches. More is no faster, and a busy topic would keep others' records
+        # waiting behind it, as all share one queue.
+        "queued.min.messages": 2_000,
         "queued.max.messages.kbytes": 8_192,
         # Librdkafka pauses a full partition for a second by default, and a fast flow then waits for it.
         "fetch.queue.backoff.ms": 10,

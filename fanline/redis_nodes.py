@@ -9,26 +9,22 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fanline.errors import ConfigurationError, DependencyUnavailable, FanlineError
 from fanline.logging import get_logger
 from fanline.redis_connection import Address, Connection, ErrorReply, Exchange, ask, parse_url
+from fanline.redis_node import Node, pause_seconds
 from fanline.redis_topology import Topology, parse_cluster_slots
 from fanline.resp import Fault, fault_of, key_of, pack, redirection, unpack
 from fanline.settings import Settings
 
-# A restart on one machine takes well under a second, so the first tries are close together; a long outage is asked
-# after once a second, which costs nothing and is noticed soon enough.
-FIRST_PAUSE_SECONDS = 0.02
-LONGEST_PAUSE_SECONDS = 1.0
 # A failover takes at least the cluster's node timeout: asking for the topology more often tells nothing new.
 LEARN_INTERVAL_SECONDS = 0.1
 # How long `execute` waits for a server before it leaves the decision to its caller.
 PATIENCE_SECONDS = 5.0
-_LOG_AGAIN_SECONDS = 10.0
 
 _log = get_logger(__name__)
 _EXECUTED = object()
@@ -56,18 +52,6 @@ class _LoadFunctions:
     node: int
 
 
-@dataclass(slots=True)
-class _Node:
-    connection: Connection | None = None
-    backlog: deque[Exchange] = field(default_factory=deque)
-    retry_at: float = 0.0
-    failures: int = 0
-    down_since: float = 0.0
-    logged_at: float = 0.0
-    error: str = ""
-    loading: bool = False
-
-
 def redis_url(settings: Settings) -> str:
     """The Redis URL: the setting, or the local stack's server; may contain a password."""
     return settings.redis_url.get_secret_value() or f"redis://{settings.host}:{settings.redis_port}/0"
@@ -92,7 +76,7 @@ class RedisNodes:
         self.node_of = self._topology.node_of
         self.inflight_bytes = 0
         self.reconnects = 0
-        self._nodes = [_Node()]
+        self._nodes = [Node()]
         self._functions: list[bytes] = []
         self._finished: list[Exchange] = []
         self._later: list[tuple[float, _Repair]] = []
@@ -126,7 +110,7 @@ class RedisNodes:
         exchange = Exchange(payload, replies, token)
         self.inflight_bytes += len(payload)
         self._unfinished += 1
-        self._put(node, exchange)
+        self._nodes[node].put(exchange)
         return exchange
 
     def collect(self, timeout: float = 0.0) -> list[Exchange]:
@@ -208,13 +192,6 @@ class RedisNodes:
                 raise DependencyUnavailable(f"{self.waits_for or 'Redis does not answer in time'}.")
             self._wait(remaining)
 
-    def _put(self, node: int, exchange: Exchange) -> None:
-        connection = self._nodes[node].connection
-        if connection is not None:
-            connection.put(exchange)
-        else:
-            self._nodes[node].backlog.append(exchange)
-
     def _step(self) -> None:
         now = time.monotonic()
         for number, node in enumerate(self._nodes):
@@ -251,47 +228,27 @@ class RedisNodes:
         poll.poll(max(0.0, seconds) * 1000)
 
     def _connect(self, number: int) -> None:
-        node = self._nodes[number]
         try:
             connection = Connection(self._topology.masters[number], self._login)
         except (OSError, DependencyUnavailable) as error:
             self._failed(number, error)
             return
-        if node.failures:
-            seconds = round(time.monotonic() - node.down_since, 3)
-            _log.info("redis answers again", address=str(connection.address), seconds=seconds)
+        if self._nodes[number].connected(connection):
             self.reconnects += 1
-        node.connection, node.failures, node.error, node.loading = connection, 0, "", False
-        while node.backlog:
-            connection.put(node.backlog.popleft())
 
     def _lost(self, number: int, error: OSError) -> None:
         node = self._nodes[number]
-        connection = node.connection
-        if connection is None:
-            return
-        connection.close()
-        node.connection = None
-        for exchange in connection.inflight:
-            exchange.replies.clear()
-            exchange.has_errors = False
-            if exchange.token is not _ABANDONED and not isinstance(exchange.token, _LoadFunctions):
-                node.backlog.append(exchange)
-            else:
+        for exchange in node.disconnect():
+            if exchange.token is _ABANDONED or isinstance(exchange.token, _LoadFunctions):
                 self._forget(exchange)
+            else:
+                node.backlog.append(exchange)
         self._failed(number, error)
 
     def _failed(self, number: int, error: Exception) -> None:
-        node, now = self._nodes[number], time.monotonic()
-        node.error = str(error) or type(error).__name__
-        if not node.failures:
-            node.down_since = now
-        if not node.failures or now - node.logged_at > _LOG_AGAIN_SECONDS:
-            node.logged_at = now
-            _log.warning("waiting for redis", address=str(self._topology.masters[number]), error=node.error)
-        node.retry_at = now + min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**node.failures)
-        node.failures = min(node.failures + 1, 20)
-        for exchange in [e for e in node.backlog if e.token is _ABANDONED]:
+        node = self._nodes[number]
+        node.failed(self._topology.masters[number], error)
+        for exchange in [exchange for exchange in node.backlog if exchange.token is _ABANDONED]:
             node.backlog.remove(exchange)
             self._forget(exchange)
         if self._topology.cluster:
@@ -317,7 +274,7 @@ class RedisNodes:
         self._learned_at = now
         self._topology.update(ranges)
         masters = self._topology.masters
-        self._nodes += [_Node() for _ in range(len(masters) - len(self._nodes))]
+        self._nodes += [Node() for _ in range(len(masters) - len(self._nodes))]
         if masters != before:
             _log.info("redis cluster changed", masters=[str(address) for address in masters])
         for number, old in enumerate(before):
@@ -382,8 +339,7 @@ class RedisNodes:
             self._mended(number, repair, reply)
 
     def _send_later(self, repair: _Repair) -> None:
-        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(repair.attempts, 10))
-        self._later.append((time.monotonic() + pause, repair))
+        self._later.append((time.monotonic() + pause_seconds(repair.attempts), repair))
         self._later.sort(key=lambda entry: entry[0])
 
     def _send_repair(self, repair: _Repair) -> None:
@@ -391,7 +347,7 @@ class RedisNodes:
         exchange = Exchange(pack(*repair.arguments), 1, repair)
         self._unfinished += 1
         self.inflight_bytes += len(exchange.payload)
-        self._put(0 if key is None else self.node_of(key), exchange)
+        self._nodes[0 if key is None else self.node_of(key)].put(exchange)
 
     def _split(self, exchange: Exchange) -> None:
         """Send the commands of an exchange one by one, as its node is gone."""
