@@ -11,7 +11,7 @@ from connectors.flows import flow_of
 from connectors.kafka_clients import producer_config
 from connectors.lifecycle import on_pulse
 from connectors.messages import Progress
-from connectors.progress import ProgressGate, Segment
+from connectors.progress import ProgressGate, Segment, commit_progress
 from fanline.errors import FanlineError
 from fanline.metrics import BATCH_SIZE
 from fanline.settings import Settings, get_settings
@@ -56,7 +56,7 @@ class KafkaWriter(StatefulSinkPartition[Any, None]):
     """The sink's part."""
 
     def __init__(self, group: str, settings: Settings) -> None:
-        self._gate = ProgressGate(group)
+        self._gate = ProgressGate(partial(commit_progress, group))
         self._producer = Producer(producer_config(settings, f"{group}-sink"))
         self._failures = 0
         self._first_failure = ""

@@ -7,7 +7,7 @@ else has moved the group since.
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -111,10 +111,10 @@ class Segment:
 
 
 class ProgressGate:
-    """Lets progress through to the group's offsets when everything sent before it is acknowledged."""
+    """Lets progress through to `commit` when everything sent before it is acknowledged."""
 
-    def __init__(self, group: str) -> None:
-        self.group = group
+    def __init__(self, commit: Callable[[list[Progress]], None]) -> None:
+        self._commit = commit
         self.current = Segment()
         self._segments = deque([self.current])
 
@@ -143,7 +143,7 @@ class ProgressGate:
             passed.append(first.progress)
             self._segments.popleft()
         if passed:
-            commit_progress(self.group, passed)
+            self._commit(passed)
 
 
 def layout_of(settings: Settings) -> str:

@@ -7,6 +7,7 @@ that progress and latency do not wait for traffic. `snapshot()` returns only whe
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bytewax.outputs import StatefulSinkPartition
@@ -14,7 +15,7 @@ from bytewax.outputs import StatefulSinkPartition
 from connectors.flows import flow_of
 from connectors.lifecycle import on_pulse
 from connectors.messages import Progress
-from connectors.progress import ProgressGate, Segment
+from connectors.progress import ProgressGate, Segment, commit_progress
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
 from fanline.redis_connection import ErrorReply, Exchange
 from fanline.redis_nodes import RedisNodes, refused
@@ -59,7 +60,7 @@ class RedisWriter(StatefulSinkPartition[Any, None]):
 
     def __init__(self, nodes: RedisNodes, group: str, name: str) -> None:
         self._nodes = nodes
-        self._gate = ProgressGate(group)
+        self._gate = ProgressGate(partial(commit_progress, group))
         labels = (flow_of(group), name)
         self._sizes, self._seconds = BATCH_SIZE.labels(*labels), SINK_SECONDS.labels(*labels)
         self._retries = SINK_RETRIES.labels(*labels)
