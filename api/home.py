@@ -1,8 +1,8 @@
 """The home timeline as it is read: from Redis where it is warm and complete, from the database otherwise.
 
 A warm read takes one round trip for the list (with the reader's mark and the recent lists of followed celebrities) and
-one for the documents that the process does not keep. The whole list is read, as entries arrive nearly in order but not
-quite, and no part of it can be known to hold the newest ones; 800 entries cost 0.05 ms (docs/decisions/home-reads.md).
+one for the documents that the process does not keep. The whole list is read: entries arrive nearly in order but not
+quite, and no part of it can be known to hold the newest ones (docs/decisions/0002-home-reads.md).
 """
 
 import asyncio

@@ -11,13 +11,12 @@ import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
-import structlog
-
 from api.redis_client import RedisAddress, RedisClient, RedisUnavailable, Reply
 from api.redis_connection import RedisConnection, open_connection
+from fanline.logging import get_logger
 from fanline.resp import pack
 
-log = structlog.get_logger()
+_log = get_logger(__name__)
 
 # A silent break of a connection (no FIN) is noticed after at most this long, plus the client's timeout.
 PING_SECONDS = 1.0
@@ -68,7 +67,7 @@ class RedisTracking:
                     await self._watch()
                 except RedisUnavailable as error:
                     self._stop()
-                    log.warning("redis_tracking_lost", error=str(error))
+                    _log.warning("redis does not tell its changes", reason=str(error))
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, LAST_RETRY_SECONDS)
         finally:

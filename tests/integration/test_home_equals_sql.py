@@ -14,7 +14,18 @@ from benchmarks.servers import Valkey, postgres, valkey, valkey_cluster
 from fanline import metrics
 from fanline.settings import Settings
 from readmodels.home_rules import Page
-from tests.integration.home_world import PUBLIC_URL, Home, World, home_timelines, make_ready, make_world, warm_up
+from readmodels.relations import REPOSTS_KEPT
+from tests.integration.home_world import (
+    PUBLIC_URL,
+    Home,
+    World,
+    add_post,
+    home_timelines,
+    make_people,
+    make_ready,
+    make_world,
+    warm_up,
+)
 
 NOBODY = "redis://127.0.0.1:1"
 
@@ -123,6 +134,29 @@ async def test_paging_through_everything_crosses_the_floor_without_gap_or_repeat
             seen = seen + found if direction == "older" else found + seen
             page = Page(7, max_id=shown.oldest) if direction == "older" else Page(7, min_id=shown.newest)
         assert seen == everything
+
+
+async def test_reposts_of_long_ago_are_still_known_as_ones_own(settings: Settings, server: Valkey) -> None:
+    with psycopg.connect(settings.database_url.get_secret_value()) as connection:
+        connection.execute("TRUNCATE users CASCADE")
+        world = make_people(connection, 2, random.Random(400))
+        viewer, author = world.people
+        connection.execute("INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)", (viewer, author))
+        old = add_post(connection, world, author, text="reposted long ago")
+        for number in range(REPOSTS_KEPT + 2):
+            add_post(connection, world, author, text=str(number))
+        recent = [post for post in world.posts if post != old]
+        for original in (old, *recent):
+            add_post(connection, world, viewer, repost_of=original)
+    async with home_timelines(settings, server.url) as home, home_timelines(settings, NOBODY) as sql:
+        await make_ready(home, settings)
+        await warm_up(home, [viewer])
+        page = Page(5, min_id=recent[-1])
+        shown = await home.timelines.read(viewer, page)
+        assert shown == await sql.timelines.read(viewer, page)
+        oldest = msgspec.json.decode(shown.body)[-1]
+        assert oldest["reblog"]["id"] == str(old)
+        assert oldest["reblog"]["reblogged"] is True
 
 
 def ids(shown: object) -> list[int]:
