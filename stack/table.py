@@ -212,7 +212,7 @@ def _dataflows(settings: Settings) -> tuple[Process, ...]:
             url=f"http://{settings.host}:{port}/metrics",
             ports={"FANLINE_FLOWS_METRICS_PORT": port},
             stop_stage=1,
-            needs=("valkey", "connectors"),
+            needs=("valkey", "migrate", "topics", "schemas"),  # Connect may still be starting: nothing is lost
             environment={"FANLINE_METRICS_PORT": str(port)},
             supervised=True,
         )
@@ -229,7 +229,7 @@ def _api(settings: Settings) -> Process:
         url=settings.public_url or f"http://{settings.host}:{settings.api_port}",
         ports={"FANLINE_API_PORT": settings.api_port},
         stop_stage=0,
-        needs=("valkey", "connectors"),
+        needs=("valkey", "migrate", "topics", "schemas"),
         supervised=True,
     )
 

@@ -65,8 +65,8 @@ def test_every_port_follows_its_setting() -> None:
 def test_only_asks_for_what_a_part_needs_and_nothing_else() -> None:
     assert names(closure(nodes(LAYOUT), ["registry"])) == ["postgres", "registry"]
     everything = names(closure(nodes(LAYOUT), ["timelines"]))
-    assert {"postgres", "valkey", "kafka", "connect", "registry", "migrate", "connectors"} <= set(everything)
-    assert not {"opensearch", "api", "cards"} & set(everything)
+    assert {"postgres", "valkey", "kafka", "registry", "migrate", "topics", "schemas"} <= set(everything)
+    assert not {"opensearch", "connect", "api", "cards"} & set(everything)
 
 
 def test_an_unknown_part_is_refused() -> None:
