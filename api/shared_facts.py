@@ -40,7 +40,7 @@ class SharedFactsReader:
         try:
             commands = [*map(readiness.read, readiness.KEYS), command(CELEBRITIES, b"SMEMBERS")]
             *found, celebrities = await self._redis.execute(commands)
-            facts = SharedFacts(found[0] if len(set(found)) == 1 else None, frozenset(celebrities))
+            facts = SharedFacts(readiness.generation_of(found), frozenset(celebrities))
             self._cache.keep(announced, _KEY, facts, 16 * len(celebrities))
             return facts
         finally:

@@ -3,15 +3,16 @@
 Layout: `<prefix>:{<id>}`, a string of a version token (8 bytes, big-endian) and a body:
 
     an empty body       the thing does not exist (any more)
-    one zero byte       somebody is about to fill it (readers go on as if it were missing)
+    one zero byte       reserved: somebody is about to write it (readers go on as if it were missing)
     anything else       the document, as its kind describes
 
-Writing is always the same: take a token, ask the database, write unless a newer token is there. Whoever has the later
-token asked the database later, so the last document written has seen every change that anybody wrote for; duplicates,
-replays and reordering change nothing. A flow writes the documents that a change affects; a reader fills a missing one.
+Writing is always the same: take a token, reserve the key if nothing is there, ask the database, write over what is
+there unless its token is newer. Whoever has the later token asked the database later, so the last document written has
+seen every change that anybody wrote for; duplicates, replays and reordering change nothing. When Redis loses a document
+while somebody writes it, nothing is written: a newer one may have been lost with it.
 
-*Sparse* kinds exist only for viewers who read: a flow refreshes them if they are there. A reader reserves the key
-before it asks the database, so that a change which commits meanwhile finds it there.
+A flow writes the documents that a change affects; a reader fills a missing one. *Sparse* kinds exist only for viewers
+who read: a flow refreshes them if they are there, and a reader's reservation is enough for that.
 """
 
 import struct
@@ -26,7 +27,7 @@ Id = UUID | int
 Row = Mapping[str, Any]
 
 TOKEN_KEY = b"document:token"
-RESERVED = bytes(9)
+RESERVED = b"\0"
 RESERVED_SECONDS = 60
 SECONDS_TO_LIVE = 35 * 86_400
 """Longer than a timeline stays warm, so that a warm read finds its documents."""
@@ -56,7 +57,7 @@ Reference = tuple[Kind, Id]
 
 def body(value: bytes | None) -> bytes | None:
     """The body of a document that was read; None if it is missing and has to be filled, empty if nothing is there."""
-    if value is None or value == RESERVED:
+    if value is None or value[8:] == RESERVED:
         return None
     return value[8:]
 
@@ -73,21 +74,13 @@ def refresh(references: Collection[Reference], public_url: str) -> Effects[None]
     wanted = [reference for reference in references if not reference[0].sparse]
     if sparse:
         there = yield Redis([command(kind.key(identifier), b"EXISTS") for kind, identifier in sparse])
-        wanted += [reference for reference, exists in zip(sparse, there, strict=True) if exists]
-    yield from _materialise(wanted, public_url)
+        sparse = [reference for reference, exists in zip(sparse, there, strict=True) if exists]
+    yield from _write(wanted, sparse, public_url)
 
 
 def fill(references: Collection[Reference], public_url: str) -> Effects[dict[Reference, bytes]]:
     """Reads missing documents from the database and writes them; the bodies, empty where nothing exists."""
-    sparse = [reference for reference in references if reference[0].sparse]
-    if sparse:
-        yield Redis(
-            [
-                command(kind.key(identifier), b"SET", RESERVED, b"NX", b"EX", RESERVED_SECONDS)
-                for kind, identifier in sparse
-            ]
-        )
-    return (yield from _materialise(references, public_url))
+    return (yield from _write(references, (), public_url))
 
 
 def load(references: Collection[Reference], public_url: str) -> Effects[dict[Reference, bytes]]:
@@ -103,12 +96,18 @@ def load(references: Collection[Reference], public_url: str) -> Effects[dict[Ref
     return bodies
 
 
-def _materialise(references: Collection[Reference], public_url: str) -> Effects[dict[Reference, bytes]]:
-    if not references:
+def _write(
+    references: Collection[Reference], there: Collection[Reference], public_url: str
+) -> Effects[dict[Reference, bytes]]:
+    """Writes documents, and over those that are `there` already."""
+    if not references and not there:
         return {}
     answer = yield Redis([call(b"document_token", [TOKEN_KEY])])
     token = _TOKEN.pack(answer[0])
-    bodies = yield from load(references, public_url)
+    if references:
+        keys = [kind.key(identifier) for kind, identifier in references]
+        yield Redis([command(key, b"SET", token + RESERVED, b"NX", b"EX", RESERVED_SECONDS) for key in keys])
+    bodies = yield from load([*references, *there], public_url)
     yield Redis(
         [
             call(b"document_set", [kind.key(identifier)], token, content, SECONDS_TO_LIVE)

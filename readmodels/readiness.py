@@ -1,8 +1,13 @@
 """Whether Redis holds every author's followers and recent posts, without which a timeline cannot be kept.
 
-Layout: `ready:{<n>}` for n below 64, spread over the nodes of a cluster, each with the generation (8 random bytes) of
-the last rebuild. If one is missing, a node has lost its data: the API answers from the database, the followers flow
-builds everything again from it, and the new generation makes every timeline from before as good as absent.
+Layout: `ready:{<n>}` for n below 64, spread over the nodes of a cluster:
+
+    generation (8 random bytes)   of the last rebuild
+    b"B" + generation             while that rebuild goes on
+
+If one is missing, a node has lost its data: the API answers from the database, the followers flow builds everything
+again from it, and the new generation makes every timeline from before as good as absent. A rebuild ends only where its
+mark is still there, so that a node which loses its data meanwhile is found out.
 """
 
 import secrets
@@ -12,23 +17,31 @@ from typing import Any
 from uuid import UUID
 
 from readmodels import followers, recents
-from readmodels.effects import Command, Effects, Query, Redis, command
+from readmodels.effects import Command, Effects, Query, Redis, call, command
 
 KEYS = tuple(b"ready:{%d}" % n for n in range(64))
+GENERATION_BYTES = 8
+BUILDING = b"B"
 AUTHORS_PER_STEP = 500
 
 AUTHORS_AFTER = "SELECT id FROM users WHERE id > %(after)s::uuid ORDER BY id LIMIT %(limit)s"
 
 
 def read(key: bytes) -> Command:
-    """Reads the generation under one of the keys; None if it is missing."""
+    """Reads one of the keys."""
     return command(key, b"GET")
+
+
+def generation_of(values: Sequence[bytes | None]) -> bytes | None:
+    """The generation that all these keys agree on; None if a rebuild is needed or goes on."""
+    first = values[0]
+    return first if first is not None and len(first) == GENERATION_BYTES and len(set(values)) == 1 else None
 
 
 def generation() -> Effects[bytes | None]:
     """The generation that all nodes agree on; None if followers and recent posts have to be built again."""
-    found: list[bytes | None] = yield Redis([read(key) for key in KEYS])
-    return found[0] if len(set(found)) == 1 else None
+    values = yield Redis([read(key) for key in KEYS])
+    return generation_of(values)
 
 
 def rebuild(chunk_capacity: int, threshold: int, cap: int) -> Effects[bytes]:
@@ -37,7 +50,15 @@ def rebuild(chunk_capacity: int, threshold: int, cap: int) -> Effects[bytes]:
     Whoever applies follows has to wait until it is over, and then goes on from where they were: an edge that changes
     meanwhile comes again from the log.
     """
-    yield Redis([command(key, b"DEL") for key in KEYS])
+    while True:
+        made = secrets.token_bytes(GENERATION_BYTES)
+        yield Redis([command(key, b"SET", BUILDING + made) for key in KEYS])
+        yield from _restore_all(chunk_capacity, threshold, cap)
+        if all((yield Redis([call(b"ready_set", [key], BUILDING + made, made) for key in KEYS]))):
+            return made
+
+
+def _restore_all(chunk_capacity: int, threshold: int, cap: int) -> Effects[None]:
     last = UUID(int=0)
     while True:
         rows: Sequence[Any] = yield Query(AUTHORS_AFTER, {"after": last, "limit": AUTHORS_PER_STEP})
@@ -55,6 +76,3 @@ def rebuild(chunk_capacity: int, threshold: int, cap: int) -> Effects[bytes]:
             writes.append(recents.restore(author, list(rows_of_author), cap))
         if writes:
             yield Redis(writes)
-    made = secrets.token_bytes(8)
-    yield Redis([command(key, b"SET", made) for key in KEYS])
-    return made

@@ -12,11 +12,12 @@ redis.register_function('document_token', function(keys)
   return token
 end)
 
--- Writes a document unless one with the same or a newer token is there.
+-- Writes over a document, or over its reservation, whose token is not newer. Where there is neither it writes nothing:
+-- they were lost after the writer looked, and so may have been the document of somebody who looked later.
 -- KEYS[1]: the document. ARGV: token (8 bytes, big-endian), body, seconds to live. Returns 1 if written.
 redis.register_function('document_set', function(keys, args)
   local current = redis.call('GETRANGE', keys[1], 0, 7)
-  if #current == 8 and struct.unpack('>I8', current) >= struct.unpack('>I8', args[1]) then return 0 end
+  if #current < 8 or struct.unpack('>I8', current) > struct.unpack('>I8', args[1]) then return 0 end
   redis.call('SET', keys[1], args[1] .. args[2], 'EX', args[3])
   return 1
 end)

@@ -170,6 +170,7 @@ def test_a_document_with_an_older_token_does_not_replace_a_newer_one(redis: Redi
     def put(token: int, body: bytes) -> int:
         return int(redis(call(b"document_set", [key], token.to_bytes(8), body, 60))[0])
 
+    redis(command(key, b"SET", first.to_bytes(8) + documents.RESERVED))
     assert put(second, b"new") == 1
     assert put(first, b"old") == 0
     assert documents.body(redis(documents.read((STATUS_COUNTS, 7)))[0]) == b"new"
@@ -177,7 +178,13 @@ def test_a_document_with_an_older_token_does_not_replace_a_newer_one(redis: Redi
 
 def test_a_reserved_document_is_missing_and_can_be_written(redis: Redis) -> None:
     key = STATUS_COUNTS.key(7)
-    redis(command(key, b"SET", documents.RESERVED))
+    token = redis(call(b"document_token", [documents.TOKEN_KEY]))[0].to_bytes(8)
+    redis(command(key, b"SET", token + documents.RESERVED))
     assert documents.body(redis(documents.read((STATUS_COUNTS, 7)))[0]) is None
-    token = redis(call(b"document_token", [documents.TOKEN_KEY]))[0]
-    assert redis(call(b"document_set", [key], token.to_bytes(8), b"x", 60)) == [1]
+    assert redis(call(b"document_set", [key], token, b"x", 60)) == [1]
+
+
+def test_a_document_that_was_lost_while_it_was_written_stays_missing(redis: Redis) -> None:
+    token = redis(call(b"document_token", [documents.TOKEN_KEY]))[0].to_bytes(8)
+    assert redis(call(b"document_set", [STATUS_COUNTS.key(7)], token, b"old", 60)) == [0]
+    assert redis(documents.read((STATUS_COUNTS, 7))) == [None]

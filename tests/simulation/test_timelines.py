@@ -22,6 +22,7 @@ SEEDS = int(os.environ.get("FANLINE_SIMULATION_SEEDS", "1000"))
 GROUP = 50
 PEOPLE = 9
 STEPS = 500
+STORM = 125
 
 Execute = Callable[[Redis], list[Any]]
 WIPE = Redis([Command(b"", pack(b"FLUSHALL"))])
@@ -42,13 +43,18 @@ class Simulation:
         )
         self.readers = (Reader(machine, self.dice), Reader(machine, self.dice))
         self.wipes = seed % 5 == 0
+        self.storms = seed % 3 == 1
+        if self.storms:
+            self.database.popular = 1
         # Swarm testing (Groce et al., ISSTA 2012): each seed has a taste of its own, so that rare orders become likely.
         self.actors = (*self.flows, *self.readers)
         self.speeds = [self.dice.choice((1, 4, 20)) for _ in self.actors]
         self.habits = [weight * self.dice.choice((0, 1, 1, 4)) for weight in HABITS]
 
     def run(self) -> None:
-        for _ in range(STEPS):
+        for step in range(STEPS):
+            if self.storms and step % STORM == 0:
+                self._turn_the_tide(coming=step // STORM % 2 == 0)
             self._step()
         machine = Machine(self.database, self.redis)
         while any(flow.lag() for flow in self.flows) or finish(machine.run(readiness.generation())) is None:
@@ -63,13 +69,17 @@ class Simulation:
         if header and header[0].startswith(BUILDING):
             self.redis(Redis([command(timelines.timeline_key(viewer), b"DEL")]))
 
+    def _turn_the_tide(self, coming: bool) -> None:
+        # Everybody follows the popular ones, then everybody leaves: thresholds are crossed in both directions.
+        self.habits[:3] = [200, 0, 100] if coming else [0, 200, 100]
+
     def _step(self) -> None:
         luck = self.dice.random()
         if luck < 0.25:
             self.database.change_at_random(self.dice, self.habits)
         elif luck < 0.27:
             self.dice.choice(self.actors).crash()
-        elif luck < 0.272 and self.wipes:
+        elif luck < 0.275 and self.wipes:
             self.redis(WIPE if self.dice.random() < 0.5 else self._loss_of_a_node())
         else:
             self.dice.choices(self.actors, self.speeds)[0].step()

@@ -13,7 +13,7 @@ from readmodels.effects import Query
 from readmodels.home_rules import PostFacts
 
 PARTITIONS = 2
-HABITS = (30, 12, 30, 8, 10, 6, 2, 2, 3)
+HABITS = (30, 16, 30, 8, 10, 6, 2, 2, 3)
 """How often people follow, unfollow, post, reply, repost, delete, block, unblock, and mute or unmute."""
 
 
@@ -48,6 +48,8 @@ class Database:
     log: dict[tuple[str, int], list[LogRecord]] = field(default_factory=lambda: defaultdict(list))
     commits: int = 0
     next_id: int = 1 << 20
+    popular: int = 3
+    """How many people, the first ones, nearly everybody follows."""
 
     def _append(self, topic: str, key: object, operation: str, row: Any) -> None:
         self.commits += 1
@@ -101,12 +103,15 @@ class Database:
         match dice.choices(range(9), habits if any(habits) else HABITS)[0]:
             case 0:
                 # A few people are followed by nearly everybody, so that thresholds are crossed.
-                popular = dice.choice([user for user in self.users[:3] if user != one])
-                self.follow(one, popular if dice.random() < 0.5 else other, dice.random() < 0.9)
+                popular = [user for user in self.users[: self.popular] if user != one] or [other]
+                self.follow(one, dice.choice(popular) if dice.random() < 0.5 else other, dice.random() < 0.9)
             case 1:
-                self.unfollow(*dice.choice(list(self.follows) or [(one, other)]))
+                edges = list(self.follows) or [(one, other)]
+                of_popular = [edge for edge in edges if edge[1] in self.users[: self.popular]]
+                self.unfollow(*dice.choice(of_popular if of_popular and dice.random() < 0.7 else edges))
             case 2:
-                self.post(one, visibility=dice.choice(("public", "public", "private", "direct")))
+                author = dice.choice(self.users[: self.popular]) if dice.random() < 0.4 else one
+                self.post(author, visibility=dice.choice(("public", "public", "private", "direct")))
             case 3 if posts:
                 self.post(one, in_reply_to_account=dice.choice(posts).author)
             case 4 if posts:
