@@ -51,8 +51,8 @@ _SUBJECTS = (
 )
 _VERBS = ("keeps", "forgot", "found", "painted", "repaired", "recommends", "hums about", "waited for")
 _OBJECTS = ("an old map", "the first snow", "a quiet song", "the blue door", "fresh bread", "two kites", "the lost key")
-# How far back replies and reposts reach; people answer what is new.
-_RECENT = 200
+# How far back replies, reposts and deletes reach, in steps; people answer what is new.
+_RECENT = 2_000
 # A target this close may still be on its way when its answer is due.
 _SETTLE_SECONDS = 1.0
 

@@ -57,7 +57,7 @@ def demo(graph: Path | None, people: int | None, follows: int | None, posts: int
     if is_equal(result.report) and not result.outcome.failures:
         console.print(last_line(result), highlight=False, soft_wrap=True)
         return
-    console.print(as_table(result.report), highlight=False, markup=False)
+    console.print(as_table(result.report), highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"failed: {len(result.outcome.failures):,} writes were not taken,"
         f" {result.report['timelines'].checked - result.report['timelines'].equal:,} timelines differ from SQL",

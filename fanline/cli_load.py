@@ -60,8 +60,8 @@ def load(
         with admitted(connection, writers, "Fanline load", url) as tokens:
             poster = Poster(url, steps, tokens_by_number(steps, loaded.ids, tokens))
             outcome = asyncio.run(poster.run())
-    console.print(summary_line(outcome), highlight=False)
+    console.print(summary_line(outcome), highlight=False, soft_wrap=True)
     for failure in outcome.failures[:5]:
-        console.print(f"  {failure}", markup=False, highlight=False)
+        console.print(f"  {failure}", markup=False, highlight=False, soft_wrap=True)
     if outcome.failures:
         raise SystemExit(1)
