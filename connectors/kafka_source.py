@@ -41,8 +41,8 @@ PROGRESS_SECONDS = 0.1
 REPEAT_PROGRESS_SECONDS = 3600.0
 # Bytewax wakes up every millisecond anyhow (2.4 % of a core); a poll each time doubles that, so it is done only
 # while records keep coming.
-BUSY_SECONDS = 0.5
-IDLE_POLL = timedelta(milliseconds=5)
+BUSY_SECONDS = 1.0
+IDLE_POLL = timedelta(milliseconds=10)
 
 _log = get_logger(__name__)
 
