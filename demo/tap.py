@@ -61,9 +61,10 @@ class PostTap:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            for record in self._consumer.consume(100, timeout=0.1):
-                if record.error() is None and record.value() is not None:
-                    self._take(record)
+            # poll, not consume: that one waits for its whole batch.
+            record = self._consumer.poll(0.1)
+            if record is not None and record.error() is None and record.value() is not None:
+                self._take(record)
 
     def _take(self, record: Message) -> None:
         consumed = time.time()
