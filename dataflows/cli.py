@@ -17,6 +17,8 @@ from fanline.settings import get_settings
 )
 def dataflow(name: str, reset_to: Place | None) -> None:
     """Run the dataflow NAME until SIGTERM or Ctrl-C."""
-    if reset_to is not None:
-        reset_offsets(name, reset_to, get_settings())
-    run(name)
+    if reset_to is None:
+        run(name)
+    else:
+        place: Place = reset_to
+        run(name, prepare=lambda: reset_offsets(name, place, get_settings()))

@@ -47,8 +47,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run(name: str) -> None:
-    """Run `dataflows.NAME.flow` until it ends or the process is asked to stop; raises the typed error that ended it."""
+def run(name: str, prepare: Callable[[], None] | None = None) -> None:
+    """Run `dataflows.NAME.flow` until it ends or the process is asked to stop; raises the typed error that ended it.
+
+    `prepare` is called first, when it is certain that no other process runs this instance of the flow.
+    """
     settings = get_settings()
     if name not in FLOWS:
         raise ConfigurationError(f"There is no dataflow {name!r}; there are {', '.join(FLOWS)}.")
@@ -62,8 +65,14 @@ def run(name: str) -> None:
     configure_logging(name)
     configure_tracing(name)
     serve_metrics(name, settings)
+
+    def build() -> Dataflow:
+        if prepare is not None:
+            prepare()
+        return _load(name)
+
     try:
-        run_flow(name, lambda: _load(name), settings)
+        run_flow(name, build, settings)
     finally:
         shut_down_tracing()
 
