@@ -1,7 +1,7 @@
 """The first step of a flow over row changes: Kafka records to `Change` items, bad ones to the dead letters."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import bytewax.operators as op
@@ -36,16 +36,18 @@ def decode_changes(
     flow: str,
     settings: Settings | None = None,
     convert: Callable[[Change], Any] | None = None,
+    wait_until_visible: Callable[[Collection[int]], None] | None = None,
 ) -> Stream[Any]:
     """Decode a stream of records and progress, in its order; tombstones are dropped.
 
     `convert` turns each `Change` into what the flow works with, or None to drop it; without it changes are passed on.
+    `wait_until_visible` is given the transactions of a batch and returns when queries see what they have committed.
     Records that cannot be understood, `convert` included, become dead letters of `flow`, delivered before anything
     of their batch or after is passed on. Raises `DeadLetterBrake` when there are too many.
     """
     settings = settings or get_settings()
     decoder = AvroDecoder(SchemaRegistry(registry_url(settings)).schema)
-    step = ChangeDecoder(decoder.decode, DeadLetters(flow, settings), convert)
+    step = ChangeDecoder(decoder.decode, DeadLetters(flow, settings), convert, wait_until_visible)
     return op.flat_map_batch(step_id, up, step)
 
 
@@ -57,13 +59,16 @@ class ChangeDecoder:
         decode: Callable[[bytes], dict[str, object]],
         dead_letters: DeadLetters,
         convert: Callable[[Change], Any] | None = None,
+        wait_until_visible: Callable[[Collection[int]], None] | None = None,
     ) -> None:
         self._decode, self._dead_letters, self._convert = decode, dead_letters, convert
+        self._wait_until_visible = wait_until_visible
         self._tables: dict[str, str] = {}
 
     def __call__(self, items: list[Item]) -> list[Any]:
         """The changes in a batch, converted, and its progress."""
         changes: list[Any] = []
+        transactions: set[int] = set()
         accepted = 0
         rejected = False
         try:
@@ -75,8 +80,11 @@ class ChangeDecoder:
                 if item.value is None:
                     continue
                 try:
-                    made = self._made(self._change(item, item.value))
+                    change = self._change(item, item.value)
+                    made = self._made(change)
                     accepted += 1
+                    if change.change.transaction is not None:
+                        transactions.add(change.change.transaction)
                     if made is not None:
                         changes.append(made)
                 except MalformedEvent as reason:
@@ -87,6 +95,8 @@ class ChangeDecoder:
             if rejected:
                 self._dead_letters.flush()
         self._dead_letters.brake.accepted(accepted)
+        if transactions and self._wait_until_visible is not None:
+            self._wait_until_visible(transactions)
         return changes
 
     def _made(self, change: Change) -> Any:

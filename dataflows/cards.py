@@ -40,7 +40,7 @@ def build() -> Dataflow:
 
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    stale = decode_changes("decode", records, NAME, convert=made_stale)
+    stale = decode_changes("decode", records, NAME, convert=made_stale, wait_until_visible=performer.wait_until_visible)
     output("documents", stale, BatchSink(apply, group_of(NAME)))
     return dataflow
 

@@ -1,7 +1,7 @@
 """Drives the read models' generators with this process's Redis nodes and database connection."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +14,14 @@ from fanline.redis_nodes import RedisNodes, open_redis_nodes
 from fanline.settings import Settings
 from readmodels.effects import Effects, Query, Redis, drive
 from readmodels.following import Limits
+from readmodels.visibility import ALL_VISIBLE
 from sinks.batch import TRANSIENT
 from sinks.waiting import Waiting
 
 Result = TypeVar("Result")
+
+# A commit becomes visible within microseconds unless its process has lost the processor: about one time slice.
+VISIBLE_PAUSE_SECONDS = 0.002
 
 
 class Performer:
@@ -47,6 +51,19 @@ class Performer:
             lambda batch: self._patiently(lambda: self._redis(batch)),
             lambda query: self._patiently(lambda: self._query(query)),
         )
+
+    def wait_until_visible(self, transactions: Collection[int]) -> None:
+        """Returns when queries see everything that these transactions have committed (readmodels/visibility.py)."""
+        query = Query(ALL_VISIBLE, {"transactions": list(transactions)})
+        while not self._patiently(lambda: self._query(query))[0]["all_visible"]:
+            time.sleep(VISIBLE_PAUSE_SECONDS)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._nodes is not None:
+            self._nodes.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def _patiently(self, attempt: Callable[[], Result]) -> Result:
         while True:

@@ -53,13 +53,13 @@ class Followers:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._limits = limits(settings)
-        self._performer = Performer(settings, NAME)
+        self.performer = Performer(settings, NAME)
         self._looked = float("-inf")
 
     def apply(self, edges: Sequence[Edge]) -> None:
         """Applies a batch, after a rebuild if one is needed; repeating it changes nothing."""
         self.make_ready()
-        self._performer.run(apply_edges(edges, self._limits))
+        self.performer.run(apply_edges(edges, self._limits))
 
     def make_ready(self) -> None:
         """Looks, now and then, whether Redis has everything, and builds it if not.
@@ -68,7 +68,7 @@ class Followers:
         """
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
-        if self._performer.run(readiness.generation()) is None:
+        if self.performer.run(readiness.generation()) is None:
             if self._settings.flow_instance != 0:
                 raise DependencyUnavailable("The first instance of the followers flow has to rebuild Redis first.")
             self._rebuild()
@@ -83,7 +83,7 @@ class Followers:
         started = time.monotonic()
         _log.warning("followers and recent posts are missing from Redis: building them from the database")
         chosen = self._limits
-        self._performer.run(readiness.rebuild(chosen.followers_chunk, chosen.celebrity_threshold, chosen.timeline_cap))
+        self.performer.run(readiness.rebuild(chosen.followers_chunk, chosen.celebrity_threshold, chosen.timeline_cap))
         REBUILDS.inc()
         _log.info("followers and recent posts are built", seconds=round(time.monotonic() - started, 3))
 
@@ -94,7 +94,9 @@ def build() -> Dataflow:
     followers = Followers(settings)
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    edges = decode_changes("decode", records, NAME, convert=edge)
+    edges = decode_changes(
+        "decode", records, NAME, convert=edge, wait_until_visible=followers.performer.wait_until_visible
+    )
     output("followers", edges, BatchSink(followers.apply, group_of(NAME)))
     on_pulse(followers.watch)
     return dataflow

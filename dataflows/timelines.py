@@ -117,8 +117,12 @@ def build() -> Dataflow:
     deliveries = Deliveries(writer, settings.timeline_cap, settings.timeline_slack)
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    arrivals = op.key_on("one-queue", decode_changes("decode", records, NAME, convert=arrival), lambda _: NAME)
-    writes = op.stateful_batch("spread", arrivals, lambda state: Spreader(reader, deliveries, limits(settings), state))
+    arrivals = decode_changes("decode", records, NAME, convert=arrival, wait_until_visible=reader.wait_until_visible)
+    writes = op.stateful_batch(
+        "spread",
+        op.key_on("one-queue", arrivals, lambda _: NAME),
+        lambda state: Spreader(reader, deliveries, limits(settings), state),
+    )
     op.output("timelines", writes, RedisSink(lambda: writer.nodes, group_of(NAME)))
     return dataflow
 

@@ -31,8 +31,9 @@ class RowChange:
     `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key
     only). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it, its own
     LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. Of a row that a snapshot
-    has read it is (0, 0). `source_ms` is the commit's
-    time in milliseconds since the epoch (of a snapshot: the reading's).
+    has read it is (0, 0). `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
+    reading's). `transaction` is the 32-bit id of the Postgres transaction; None for a row that a snapshot has read and
+    for databases that have none.
     """
 
     table: str
@@ -40,6 +41,7 @@ class RowChange:
     row: dict[str, Any]
     position: tuple[int, int]
     source_ms: int
+    transaction: int | None = None
 
 
 def table_of(topic: str) -> str:
@@ -59,6 +61,7 @@ def row_change(table: str, record: dict[str, Any]) -> RowChange:
         deleted = record.pop("__deleted")
         sequence = record.pop("__source_sequence")
         source_ms = record.pop("__source_ts_ms")
+        transaction = record.pop("__source_txId", None)
     except KeyError as error:
         raise MalformedEvent(f"The change of {table} lacks {error.args[0]}.") from error
     if op not in _OPS:
@@ -72,8 +75,11 @@ def row_change(table: str, record: dict[str, Any]) -> RowChange:
                 raise MalformedEvent(f"The delete of {table} lacks its key {error.args[0]}.") from error
     if not isinstance(source_ms, int):
         raise MalformedEvent(f"The change of {table} has no time.")
-    position = (0, 0) if op == "r" else parse_sequence(table, sequence)
-    return RowChange(table, cast(Op, op), record, position, source_ms)
+    if op == "r":
+        return RowChange(table, "r", record, (0, 0), source_ms)
+    if transaction is not None and not isinstance(transaction, int):
+        raise MalformedEvent(f"The change of {table} has the transaction {transaction!r}, which is no number.")
+    return RowChange(table, cast(Op, op), record, parse_sequence(table, sequence), source_ms, transaction)
 
 
 def parse_sequence(table: str, sequence: object) -> tuple[int, int]:

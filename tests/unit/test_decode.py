@@ -71,6 +71,16 @@ def test_a_row_that_a_flow_cannot_use_becomes_a_dead_letter_that_says_why(
     assert named in reason
 
 
+def test_nothing_is_passed_on_before_its_transactions_are_visible() -> None:
+    about = {"__op": "c", "__deleted": None, "__source_sequence": '["1","2"]', "__source_ts_ms": 3, "__source_txId": 77}
+    asked: list[set[int]] = []
+    rejected: Any = Rejected()
+    decoder = ChangeDecoder(lambda _: FOLLOW | about, rejected, edge, lambda waited: asked.append(set(waited)))
+    decoder([message("cdc.follows"), message("cdc.follows")])
+    decoder([PROGRESS])
+    assert asked == [{77}]
+
+
 def test_tombstones_are_dropped() -> None:
     decoder = ChangeDecoder(lambda _: {}, Rejected(), lambda change: change)  # type: ignore[arg-type]
     assert decoder([message("cdc.posts", None)]) == []
