@@ -29,7 +29,7 @@ class StaleOffset(FanlineError):
 
 
 class DeadLetterBrake(FanlineError):
-    """Too many records in a row, or too large a share of them, were rejected: the flow stops instead of emptying its topic."""
+    """Too many records were rejected, in a row or as a share: the flow stops instead of emptying its topic."""
 
 
 class BarrierTimeout(FanlineError):

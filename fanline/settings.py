@@ -37,12 +37,16 @@ class Settings(BaseSettings):
     )
 
     # Servers' addresses; empty means the local stack's.
-    database_url: SecretStr = Field(SecretStr(""), description="Postgres or CockroachDB connection URL; empty: the local stack.")
+    database_url: SecretStr = Field(
+        SecretStr(""), description="Postgres or CockroachDB connection URL; empty: the local stack."
+    )
     redis_url: SecretStr = Field(SecretStr(""), description="Redis or Valkey URL; empty: the local stack.")
     redis_cluster: bool = Field(False, description="Whether redis_url names a node of a Redis Cluster.")
     kafka_bootstrap_servers: str = Field("", description="Kafka bootstrap servers; empty: the local stack.")
     connect_url: str = Field("", description="URL of Kafka Connect's REST API; empty: the local stack.")
-    registry_url: str = Field("", description="URL of the schema registry (Confluent API, ccompat v7); empty: the local stack.")
+    registry_url: str = Field(
+        "", description="URL of the schema registry (Confluent API, ccompat v7); empty: the local stack."
+    )
     opensearch_url: str = Field("", description="URL of OpenSearch; empty: the local stack.")
 
     # The servers as Kafka Connect sees them.
@@ -63,7 +67,9 @@ class Settings(BaseSettings):
 
     # Dataflows.
     flow_instance: int = Field(0, ge=0, description="Which instance of a flow this process is, from 0.")
-    flow_instances: int = Field(1, ge=1, description="How many instances of the flow run; each reads its share of partitions.")
+    flow_instances: int = Field(
+        1, ge=1, description="How many instances of the flow run; each reads its share of partitions."
+    )
     epoch_seconds: float = Field(1.0, gt=0, description="Seconds between two snapshots of a flow's position.")
     kafka_discovery_seconds: float = Field(
         5.0, gt=0, description="Seconds between two looks for new topics and partitions."
@@ -72,16 +78,16 @@ class Settings(BaseSettings):
     dead_letter_ratio: float = Field(
         0.1, gt=0, le=1, description="Share of dead letters within the window at which a flow stops."
     )
-    dead_letter_consecutive: int = Field(
-        50, ge=1, description="Dead letters in a row at which a flow stops."
-    )
+    dead_letter_consecutive: int = Field(50, ge=1, description="Dead letters in a row at which a flow stops.")
     metrics_port: int = Field(0, ge=0, description="Port of a dataflow's /metrics; 0: the flow's own default.")
 
     # Timelines.
     timeline_cap: int = Field(800, ge=10, description="Entries that a home timeline keeps in Redis.")
     timeline_slack: int = Field(200, ge=1, description="Entries above the cap at which a timeline is compacted.")
     timeline_warm_days: int = Field(30, ge=1, description="Days after its last read that a home timeline stays warm.")
-    celebrity_threshold: int = Field(10_000, ge=1, description="Followers above which posts are pulled by readers, not pushed.")
+    celebrity_threshold: int = Field(
+        10_000, ge=1, description="Followers above which posts are pulled by readers, not pushed."
+    )
     followers_chunk: int = Field(1_000, ge=8, description="Followers in one chunk of an author's followers.")
 
     # The API.
@@ -96,7 +102,9 @@ class Settings(BaseSettings):
     trust_forwarded_for: bool = Field(
         False, description="Whether the last address in X-Forwarded-For is the client's (true behind one proxy)."
     )
-    access_token_days: int = Field(365, ge=1, description="Days until an access token expires; clients have to sign in again.")
+    access_token_days: int = Field(
+        365, ge=1, description="Days until an access token expires; clients have to sign in again."
+    )
     registrations_open: bool = Field(True, description="Whether people may sign up.")
     instance_title: str = Field("Fanline", description="Name of this server, shown by clients.")
     instance_description: str = Field(

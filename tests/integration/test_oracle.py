@@ -91,5 +91,5 @@ def test_the_newest_posts_of_authors_are_theirs_without_direct_ones(
 ) -> None:
     found = connection.execute(recents.NEWEST_BY_AUTHOR, {"authors": world.users, "limit": 4}).fetchall()
     for author in world.users:
-        own = sorted((p.id for p in world.posts.values() if p.author == author and p.visibility != "direct"))
+        own = sorted(p.id for p in world.posts.values() if p.author == author and p.visibility != "direct")
         assert [post["id"] for post in found if post["author_id"] == author] == own[::-1][:4]
