@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.auth.principal import Principal
 from api.auth.tokens import sign
+from tests.conftest import Stack
 from tests.integration.api_world import OUT_OF_BAND, PASSWORD, SCOPES, Api, Person, running_api
-from tests.integration.conftest import Stack
 
 CALLBACK = "https://client.example/callback?fixed=1"
 

@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.conftest import CHECKOUT, Stack
 from tests.integration.api_world import Api, running_api
-from tests.integration.conftest import CHECKOUT, Stack
 
 MULTIPART = b'--b\r\nContent-Disposition: form-data; name="status"\r\n\r\n'
 

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from schemas import contracts
+from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
-from tests.integration.conftest import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

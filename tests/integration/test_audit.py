@@ -11,8 +11,7 @@ from audit.stores import Stores
 from readmodels.effects import Query, command
 from readmodels.followers import facts_key
 from readmodels.timelines import timeline_key
-
-from .conftest import Stack
+from tests.conftest import Stack
 
 NAME = "audited"
 

@@ -16,8 +16,7 @@ from confluent_kafka import Consumer, TopicPartition
 from audit.pipeline import waiter
 from connectors.kafka_clients import consumer_config
 from fanline import database
-
-from .conftest import CHECKOUT, Stack
+from tests.conftest import CHECKOUT, Stack
 
 LAST_LINE = re.compile(
     r"ok: 60 posts, [\d,]+ deliveries, 50 timelines equal to SQL, POST to feed p50 \d+ ms p99 \d+ ms"

@@ -22,8 +22,7 @@ from demo.poster import Acknowledged, Outcome, Poster
 from fanline import database
 from fanline.resp import pack
 from readmodels.effects import Command
-
-from .conftest import Stack
+from tests.conftest import Stack
 
 POSTS, RATE, BEFORE_THE_FAULT = 150, 50.0, 40
 PEOPLE, FOLLOWS = 40, 500

@@ -16,8 +16,7 @@ from demo.people import load_graph
 from fanline import database
 from fanline.errors import ConfigurationError
 from fanline.migrations_runner import migrate
-
-from .conftest import Stack
+from tests.conftest import Stack
 
 
 @pytest.fixture(scope="module")

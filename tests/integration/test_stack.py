@@ -21,7 +21,7 @@ import requests
 from fanline.settings import Settings
 from stack import daemon
 from stack.layout import Layout
-from tests.integration.conftest import CHECKOUT, Stack
+from tests.conftest import CHECKOUT, Stack
 
 SERVERS = ("postgres", "valkey", "kafka", "connect", "registry", "opensearch")
 

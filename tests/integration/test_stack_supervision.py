@@ -7,7 +7,7 @@ import time
 import pytest
 
 from stack.next_steps import curl_example
-from tests.integration.conftest import Stack
+from tests.conftest import Stack
 
 PARTS = ("followers", "timelines", "cards", "api")
 

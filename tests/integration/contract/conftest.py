@@ -18,7 +18,7 @@ from connectors.flows import dead_letter_topic, group_of
 from connectors.kafka_clients import client_config, consumer_config
 from fanline.redis_nodes import RedisNodes
 from fanline.resp import pack
-from tests.integration.conftest import Stack
+from tests.conftest import Stack
 from tests.integration.contract import child, valkey
 from tests.integration.contract.child import KEYS, Plan
 from tests.integration.contract.valkey import Valkey, wait_until

@@ -11,7 +11,7 @@ from connectors.barrier import Barrier
 from connectors.watermark import Watermark
 from fanline.database import connect
 from fanline.errors import BarrierTimeout
-from tests.integration.conftest import Stack
+from tests.conftest import Stack
 from tests.integration.contract.valkey import wait_until
 
 NEW_USER = "INSERT INTO users (id, username) VALUES (%s, %s)"

@@ -17,7 +17,7 @@ from mastodon import (
     MastodonUnauthorizedError,
 )
 
-from tests.integration.conftest import Stack
+from tests.conftest import Stack
 
 SCOPES = ["read", "write", "follow"]
 CALLBACK = "http://127.0.0.1:1/callback"

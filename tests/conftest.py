@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: a real stack of their own, beside the developer's.
+"""Fixtures of the integration and end-to-end tests: a real stack of their own, beside the developer's.
 
 `stack`   the servers (Postgres, Valkey, Kafka, Connect, registry, OpenSearch), started once a run on empty data, on
           ports 1,000 above the defaults, in `.fanline/test`; downloads are shared with `.fanline/servers`.
@@ -6,7 +6,7 @@
 
 Both give a `Stack`: `settings`, `environment` for subprocesses, `fanline(...)` to run a command of the command line on
 it, `status()`, `pid(name)`, `kill(name)`, `up(...)`. While one of them is in use `FANLINE_*` and `get_settings()` mean
-that stack in the test process too. Every test in this folder is marked `integration`.
+that stack in the test process too. Every test in `integration` and `e2e` is marked `integration`.
 
 `FANLINE_TEST_STACK=running` uses the stack that runs already (that of `fanline up`, or of the FANLINE_* variables that
 are set) and neither starts nor stops nor empties anything: quick while you write a test. `FANLINE_TEST_STACK=keep`
@@ -30,7 +30,7 @@ from fanline.settings import Settings, get_settings
 from stack.layout import Layout
 from stack.status import collect
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 TEST_STATE = CHECKOUT / ".fanline" / "test"
 MODE = os.environ.get("FANLINE_TEST_STACK", "")
 
@@ -99,15 +99,15 @@ class Stack:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the mark of this folder's tests."""
-    config.addinivalue_line("markers", "integration: needs the real servers; see tests/integration/conftest.py")
+    """Declare the mark of the tests on real servers."""
+    config.addinivalue_line("markers", "integration: needs the real servers; see tests/conftest.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder."""
-    here = Path(__file__).parent
+    """Mark the tests on real servers by their folder."""
+    folders = {Path(__file__).parent / name for name in ("integration", "e2e")}
     for item in items:
-        if here in item.path.parents:
+        if folders & set(item.path.parents):
             item.add_marker(pytest.mark.integration)
 
 
