@@ -2,9 +2,8 @@
 
 import asyncio
 
-from connectors.barrier import Barrier
-
 from audit.run import Wait
+from connectors.barrier import Barrier
 from fanline.settings import Settings
 
 
