@@ -101,4 +101,9 @@ class HomeReader:
             raise DependencyUnavailable(f"The API does not answer at {self._base_url}.") from error
         if response.status != 200:
             raise DependencyUnavailable(f"The API answered {response.status} to {url}: {content[:200].decode()}")
-        return [(status.id, status.reblog.id if status.reblog else None) for status in _DECODER.decode(content)]
+        try:
+            statuses = _DECODER.decode(content)
+        except msgspec.DecodeError:
+            # No client could read this page either: all that should be on it is missing.
+            return []
+        return [(status.id, status.reblog.id if status.reblog else None) for status in statuses]

@@ -28,8 +28,11 @@ ROUNDS = 4
 # Few enough for one pipelined batch and one query each.
 BATCH = 500
 
-PEOPLE = "SELECT id FROM users ORDER BY random() LIMIT %(limit)s"
-POSTS = "SELECT id FROM posts ORDER BY id DESC LIMIT %(limit)s"
+PEOPLE = "SELECT id FROM users WHERE starts_with(lower(username), %(prefix)s) ORDER BY random() LIMIT %(limit)s"
+POSTS = """
+SELECT p.id FROM posts p JOIN users u ON u.id = p.author_id
+WHERE starts_with(lower(u.username), %(prefix)s) ORDER BY p.id DESC LIMIT %(limit)s
+"""
 ALL = 2**31 - 1
 
 Wait = Callable[[], Awaitable[None]]
@@ -47,13 +50,16 @@ class Subjects:
     posts: Sequence[int]
 
 
-def choose(stores: Stores, sample: int | None) -> Subjects:
-    """`sample` people at random and as many of the newest posts; all of both without a number."""
+def choose(stores: Stores, sample: int | None, prefix: str = "") -> Subjects:
+    """`sample` people at random and as many of the newest posts; all of both without a number.
+
+    With a `prefix`, only people whose usernames begin with it, and their posts.
+    """
     if sample is not None and sample < 1:
         raise ConfigurationError("The sample must have at least 1 timeline.")
-    limit = {"limit": sample or ALL}
-    people = [row["id"] for row in stores.rows(Query(PEOPLE, limit))]
-    return Subjects(people, [row["id"] for row in stores.rows(Query(POSTS, limit))])
+    chosen = {"limit": sample or ALL, "prefix": prefix.lower()}
+    people = [row["id"] for row in stores.rows(Query(PEOPLE, chosen))]
+    return Subjects(people, [row["id"] for row in stores.rows(Query(POSTS, chosen))])
 
 
 async def audit(

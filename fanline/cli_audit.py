@@ -15,13 +15,14 @@ COLUMNS = ("checked", "equal", "missing", "extra", "duplicate", "out_of_order")
 
 @click.command()
 @click.option("--sample", type=click.IntRange(min=1), help="Compare this many people and posts; without it, all.")
+@click.option("--prefix", default="", help="Only people whose usernames begin so, and their posts.")
 @click.option("--depth", type=click.IntRange(min=1), default=1_000, show_default=True, help="Entries of a timeline.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, a key a read model.")
 @click.option("--wait/--no-wait", default=True, help="Wait for the pipeline to pass what is committed.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait at most."
 )
-def audit(sample: int | None, depth: int, as_json: bool, wait: bool, timeout: float) -> None:
+def audit(sample: int | None, prefix: str, depth: int, as_json: bool, wait: bool, timeout: float) -> None:
     """Compare the read models with SQL; exits with 1 on any difference.
 
     Timelines are compared as read over REST and as they lie in Redis. What differs is looked at again after
@@ -39,7 +40,7 @@ def audit(sample: int | None, depth: int, as_json: bool, wait: bool, timeout: fl
     settings = get_settings()
     stores = Stores(settings)
     try:
-        subjects = choose(stores, sample)
+        subjects = choose(stores, sample, prefix)
         report = asyncio.run(run(settings, stores, subjects, waiter(settings, timeout if wait else None), depth=depth))
     finally:
         stores.close()
