@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -46,7 +47,8 @@ def restart(name: str) -> Fault:
     """An orderly stop (of Postgres: a fast one) and a start."""
 
     def fault(system: Stack) -> None:
-        system.kill(name, signal.SIGINT)
+        server = psutil.Process(system.kill(name, signal.SIGINT))
+        server.wait(60)
         system.up()
 
     fault.__name__ = f"{name} is restarted"

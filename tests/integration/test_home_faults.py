@@ -14,10 +14,9 @@ from api.effects import run
 from api.redis_client import slot_of
 from benchmarks.servers import Valkey, ask, postgres, valkey, valkey_cluster
 from fanline import metrics
-from fanline.ids import TimeOrderedIds
 from fanline.resp import pack
 from fanline.settings import Settings
-from readmodels import documents, spreading, timelines
+from readmodels import documents, spreading
 from readmodels.affected import affected
 from readmodels.effects import command
 from readmodels.entries import pack_entry
@@ -193,21 +192,6 @@ async def test_a_process_serves_what_another_has_written_as_soon_as_redis_has_it
         row = {"id": world.posts[-1], "author_id": author, "repost_of_id": None, "in_reply_to_id": None}
         await run(documents.refresh(affected("posts", row), PUBLIC_URL), flows.redis, flows.database.rows)
         await eventually(shows_it, "the deleted post is still shown")
-
-
-async def test_a_post_that_the_log_shows_before_the_database_does_is_not_taken_for_deleted(
-    settings: Settings, server: Valkey, connection: psycopg.Connection[object]
-) -> None:
-    world = make_people(connection, 1, random.Random(8))
-    author = world.people[0]
-    async with home_timelines(settings, server.url) as home:
-        await make_ready(home, settings)
-        await warm_up(home, [author])
-        post_id = TimeOrderedIds().next()
-        await home.redis.execute([timelines.push(author, pack_entry(post_id, None))])
-        assert (await home.timelines.read(author, Page(20))).newest is None
-        connection.execute("INSERT INTO posts (id, author_id, text) VALUES (%s, %s, 'late')", (post_id, author))
-        assert (await home.timelines.read(author, Page(20))).newest == post_id
 
 
 async def test_a_writer_reads_from_the_database_until_the_flows_have_passed_the_write(
