@@ -1,8 +1,9 @@
 """Deliveries a second of one timelines worker, from Kafka to Redis: `python -m benchmarks.fanout`.
 
-Authors with 1,000 followers each post into warm timelines; the posts wait in `cdc.posts` before the worker starts, so
-that it is never short of work. The ceiling is the same operation, RPUSHX of 8 bytes to the same kind of keys on the
-same server, pipelined by redis-benchmark (by our own sender where that program is missing), before and after.
+Authors with 1,000 followers each post into warm timelines that are full. The posts wait in `cdc.posts` before the
+worker starts, so that it is never short of work; in one partition, so that they come in their order, as posts do. The ceiling
+is the same operation, RPUSHX of 8 bytes to the same keys on the same server, pipelined by redis-benchmark (by our own
+sender where that program is missing), before and after.
 """
 
 import re
@@ -27,6 +28,7 @@ from fanline.addresses import registry_url
 from fanline.avro import SchemaRegistry, encode, parse
 from fanline.ids import TimeOrderedIds, pack_id
 from fanline.redis_nodes import RedisNodes
+from fanline.resp import pack
 from fanline.settings import get_settings
 from readmodels import followers, timelines
 from readmodels.effects import call
@@ -37,6 +39,7 @@ PEOPLE = 10_000
 FOLLOWERS = 1_000
 AUTHORS = 200
 POSTS = 4_000
+PARTITIONS = {"FANLINE_KAFKA_PARTITIONS": "1"}
 MEASURED = 1_000_000
 FUNCTIONS = Path(followers.__file__).parent / "functions"
 
@@ -57,7 +60,7 @@ def main() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, valkey(Path(folder)) as server:
         memory = measure_memory(server)
         authors = prepare(server)
-        with own_stack("kafka,registry") as environment:
+        with own_stack("kafka,registry", PARTITIONS) as environment:
             write_posts(authors)
             before = ceiling(server)
             figures = deliver(server, environment | {"FANLINE_REDIS_URL": server.url})
@@ -99,10 +102,13 @@ def measure_memory(server: Valkey) -> dict[str, float]:
 
 
 def prepare(server: Valkey) -> list[UUID]:
-    """Warm timelines and authors with followers."""
+    """Warm timelines that are full, so that they have to be cut again and again, and authors with followers."""
     nodes = connect(server)
     for reader in READERS:
         warm(nodes, reader)
+    for number in range(get_settings().timeline_cap):
+        pushes = [timelines.push(reader, pack_entry(number + 1 << 16, None)) for reader in READERS]
+        nodes.execute([(push.key, push.data) for push in pushes], patience=60)
     authors = [uuid4() for _ in range(AUTHORS)]
     for number, author in enumerate(authors):
         chosen = [READERS[(number * 37 + step * 7) % PEOPLE].bytes for step in range(FOLLOWERS)]
@@ -168,7 +174,8 @@ def ceiling(server: Valkey) -> float:
     if program is None:
         return own_ceiling(server)
     arguments = ["-p", str(server.port), "-n", "2000000", "-c", "1", "-P", "1000", "-r", str(PEOPLE), "--csv"]
-    done = subprocess.run([program, *arguments, "RPUSHX", key, "12345678"], capture_output=True, text=True, check=True)
+    # Eight bytes that are an older id than any post's, so that the flow's cuts meet lists as they are in production.
+    done = subprocess.run([program, *arguments, "RPUSHX", key, "\x01" * 8], capture_output=True, text=True, check=True)
     trim(server)
     found = re.search(r'^"RPUSHX[^"]*","([0-9.]+)"', done.stdout, re.MULTILINE)
     assert found, done.stdout
@@ -197,9 +204,9 @@ def own_ceiling(server: Valkey) -> float:
 
 
 def trim(server: Valkey) -> None:
-    """Cuts every timeline, so that both ways meet lists of the same length."""
+    """Cuts every timeline to its cap, so that both ways meet lists of the same length."""
     nodes = connect(server)
-    cuts = [timelines.compact(reader, get_settings().timeline_cap // 2) for reader in READERS]
+    cuts = [timelines.compact(reader, get_settings().timeline_cap) for reader in READERS]
     nodes.execute([(cut.key, cut.data) for cut in cuts], patience=60)
     nodes.close()
 
@@ -241,7 +248,7 @@ def info(nodes: RedisNodes, field: str) -> int:
 
 def flush(nodes: RedisNodes) -> None:
     """Empties the server."""
-    nodes.execute([(b"", b"*1\r\n$8\r\nFLUSHALL\r\n")], patience=30)
+    nodes.execute([(b"", pack(b"FLUSHALL", b"SYNC"))], patience=30)
 
 
 def metric(url: str, name: str) -> int:

@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.servers import free_port
 from fanline.errors import DependencyUnavailable
@@ -19,14 +20,17 @@ UP_SECONDS = 240
 
 
 @contextmanager
-def own_stack(only: str) -> Iterator[dict[str, str]]:
+def own_stack(only: str, more: Mapping[str, str] = MappingProxyType({})) -> Iterator[dict[str, str]]:
     """The named servers (`fanline up --only`) for as long as the block runs; the environment that leads to them.
+
+    `more` are further settings, as environment variables.
 
     `get_settings()` means them too while the block runs. Raises `DependencyUnavailable` with what `fanline up` says.
     """
     settings = get_settings()
     folder = (settings.state_dir / "benchmark").resolve()
     chosen = {f"FANLINE_{name}_PORT": str(free_port()) for name in PORTS}
+    chosen |= dict(more)
     chosen |= {
         "FANLINE_STATE_DIR": str(folder),
         "FANLINE_SERVERS_DIR": str((settings.servers_dir or settings.state_dir / "servers").resolve()),

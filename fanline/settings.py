@@ -83,7 +83,7 @@ class Settings(BaseSettings):
 
     # Timelines.
     timeline_cap: int = Field(800, ge=10, description="Entries that a home timeline keeps in Redis.")
-    timeline_slack: int = Field(200, ge=1, description="Entries above the cap at which a timeline is compacted.")
+    timeline_slack: int = Field(400, ge=1, description="Entries above the cap at which a timeline is compacted.")
     timeline_warm_days: int = Field(30, ge=1, description="Days after its last read that a home timeline stays warm.")
     celebrity_threshold: int = Field(
         10_000, ge=1, description="Followers above which posts are pulled by readers, not pushed."

@@ -136,7 +136,7 @@ def read(viewer: UUID, newest: int | None = None) -> list[Command]:
 
 
 def touch(viewer: UUID, warm_seconds: int) -> Command:
-    """Keeps a timeline warm for so long from now, unless it is being built (a build's time is short by design)."""
+    """Keeps a complete timeline warm for so long from now; one that is being built is not to be touched."""
     return command(timeline_key(viewer), b"EXPIRE", warm_seconds, b"GT")
 
 

@@ -34,41 +34,64 @@ local function push(key, entries)
   end
 end
 
--- Sorts the list's entries and the given ones, removes duplicates, keeps the newest `cap` of them and raises the
--- floor to the newest id that was cut. LTRIM and LSET keep the key, and so its time to live.
+-- The upper 48 bits of an id, its milliseconds, which a Lua number holds.
+local function rank(entry)
+  return (struct.unpack('>I6', entry))
+end
+
+-- The greatest id of a rank, as bytes.
+local function last_of(ranked)
+  return struct.pack('>I6I2', ranked, 65535)
+end
+
+-- Removes duplicates among the list's entries and the given ones, keeps the newest `cap` (more where ranks are equal) and
+-- raises the floor over what was cut. LTRIM and LSET keep the key, and so its time to live.
 local function rewrite(key, header, more, first_more, cap)
-  local floor, seen, entries = floor_of(header), {}, {}
+  local floor, seen, entries, ranks = floor_of(header), {}, {}, {}
   local function take(entry)
     local id = string.sub(entry, 1, 8)
-    if not seen[id] then seen[id] = true; entries[#entries + 1] = entry end
+    if seen[id] then return end
+    seen[id] = true
+    entries[#entries + 1] = entry
+    ranks[#ranks + 1] = rank(entry)
   end
   for _, entry in ipairs(redis.call('LRANGE', key, 1, -1)) do take(entry) end
   for at = first_more, #more do take(more[at]) end
-  table.sort(entries, less)
-  local cut = math.max(0, #entries - cap)
-  if cut > 0 then floor = greatest(floor, string.sub(entries[cut], 1, 8)) end
-  local kept = {}
-  for at = cut + 1, #entries do kept[#kept + 1] = entries[at] end
+  local kept = entries
+  if #entries > cap then
+    local sorted = {}
+    for at, ranked in ipairs(ranks) do sorted[at] = ranked end
+    table.sort(sorted)
+    local oldest = sorted[#sorted - cap + 1]
+    kept = {}
+    for at, entry in ipairs(entries) do
+      if ranks[at] >= oldest then kept[#kept + 1] = entry end
+    end
+    if #kept < #entries then floor = greatest(floor, last_of(oldest - 1)) end
+  end
   redis.call('LTRIM', key, 0, 0)
   redis.call('LSET', key, 0, with_floor(header, floor))
   push(key, kept)
 end
 
 -- Cuts a list that has grown past cap + slack. Entries arrive nearly in order, so cutting the oldest arrivals is
--- enough and needs no sort, as long as it does not raise the floor past the middle of what stays.
+-- enough, as long as it does not raise the floor past the middle of what stays.
 local function compact(key, cap)
   local header = redis.call('LINDEX', key, 0)
   if not header then return 0 end
   local excess = redis.call('LLEN', key) - 1 - cap
   if excess <= 0 then return 0 end
-  local floor = floor_of(header)
-  for _, entry in ipairs(redis.call('LRANGE', key, 1, excess)) do
-    floor = greatest(floor, string.sub(entry, 1, 8))
+  local newest, take = 0, struct.unpack
+  local oldest_arrivals = redis.call('LRANGE', key, 1, excess)
+  for at = 1, excess do
+    -- `rank`, without a call: this loop is what a cut costs.
+    local ranked = take('>I6', oldest_arrivals[at])
+    if ranked > newest then newest = ranked end
   end
   local middle = redis.call('LINDEX', key, -math.max(1, math.floor(cap / 2)))
-  if less(floor, middle) then
+  if newest < rank(middle) then
     redis.call('LTRIM', key, excess, -1)
-    redis.call('LSET', key, 0, with_floor(header, floor))
+    redis.call('LSET', key, 0, with_floor(header, greatest(floor_of(header), last_of(newest))))
   else
     rewrite(key, header, {}, 1, cap)
   end

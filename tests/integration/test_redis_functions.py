@@ -135,7 +135,7 @@ def test_a_timeline_of_another_generation_is_built_again(redis: Redis) -> None:
 @pytest.mark.parametrize("order", ["in order", "backwards"])
 def test_a_cut_keeps_the_newest_and_raises_the_floor_to_the_newest_that_went(redis: Redis, order: str) -> None:
     build(redis, [], 0, 10)
-    posts = list(range(1 << 40, (1 << 40) + 30))
+    posts = [(1 << 40) + (n << 16) for n in range(30)]
     for post_id in posts if order == "in order" else reversed(posts):
         redis(timelines.push(VIEWER, pack_entry(post_id, None)))
     assert redis(timelines.compact(VIEWER, 10)) == [20]
@@ -156,8 +156,8 @@ def test_a_backfill_takes_over_the_floor_of_the_recent_list(redis: Redis) -> Non
 
 def test_a_cut_keeps_the_time_to_live(redis: Redis) -> None:
     build(redis, [], 0, 10)
-    for post_id in range(1, 40):
-        redis(timelines.push(VIEWER, pack_entry(post_id, None)))
+    for number in range(1, 40):
+        redis(timelines.push(VIEWER, pack_entry(number << 16, None)))
     redis(timelines.compact(VIEWER, 10))
     assert redis(command(timelines.timeline_key(VIEWER), b"TTL"))[0] > 3_500
 

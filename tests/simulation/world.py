@@ -47,7 +47,7 @@ class Database:
     mutes: set[tuple[UUID, UUID]] = field(default_factory=set)
     log: dict[tuple[str, int], list[LogRecord]] = field(default_factory=lambda: defaultdict(list))
     commits: int = 0
-    next_id: int = 1 << 20
+    next_id: int = 1 << 40
     popular: int = 3
     """How many people, the first ones, nearly everybody follows."""
 
@@ -70,7 +70,8 @@ class Database:
         repost_of = columns.get("repost_of")
         if repost_of and any(p.author == author and p.repost_of == repost_of for p in self.posts.values()):
             return None
-        self.next_id += 1
+        # As far apart as ids of different milliseconds.
+        self.next_id += 1 << 16
         row = PostRow(self.next_id, author, **columns)
         self.posts[row.id] = row
         self._append("posts", row.id, "c", row)
