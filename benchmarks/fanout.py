@@ -1,9 +1,9 @@
 """Deliveries a second of one timelines worker, from Kafka to Redis: `python -m benchmarks.fanout`.
 
 Authors with 1,000 followers each post into warm timelines that are full. The posts wait in `cdc.posts` before the
-worker starts, so that it is never short of work; in one partition, so that they come in their order, as posts do. The ceiling
-is the same operation, RPUSHX of 8 bytes to the same keys on the same server, pipelined by redis-benchmark (by our own
-sender where that program is missing), before and after.
+worker starts, so that it is never short of work; in one partition, so that they come in their order, as posts do.
+The ceiling is the same operation, RPUSHX of 8 bytes to the same keys on the same server, pipelined by
+redis-benchmark (by our own sender where that program is missing), before and after.
 """
 
 import re
