@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 from uuid import UUID
@@ -48,7 +49,7 @@ def _query(wanted: object) -> Query:
     return wanted
 
 
-class Flow:
+class Flow(ABC):
     """A flow's place in the log: what it has read, and up to where it has said that all is done."""
 
     def __init__(self, machine: Machine, dice: random.Random, topics: tuple[str, ...]) -> None:
@@ -84,8 +85,9 @@ class Flow:
             batch += batch
         return part, batch
 
+    @abstractmethod
     def turn(self) -> Steps[None]:
-        raise NotImplementedError
+        """Takes a batch and works on it."""
 
 
 class FollowersFlow(Flow):
