@@ -11,7 +11,8 @@ import requests
 from connectors import plan
 from fanline.errors import ConfigurationError, DependencyUnavailable, FanlineError
 
-# Connect answers 409 while its workers rebalance, which an accepted change itself starts.
+# Connect answers 409 while its workers rebalance, which an accepted change itself starts, and to some requests 500 with
+# "a rebalance is expected": ask again.
 POLL_SECONDS = 0.1
 # A configuration is validated by connecting to the database, whose own time-out is 10 s in Debezium.
 REQUEST_TIMEOUT = (3.05, 30.0)
@@ -182,7 +183,7 @@ class ConnectClient:
                 response = self._session.request(method, self.url + path, json=body, timeout=REQUEST_TIMEOUT)
             except requests.RequestException as error:
                 raise DependencyUnavailable(f"Kafka Connect does not answer at {self.url}.") from error
-            if response.status_code != 409 or time.monotonic() > deadline:
+            if not _is_rebalancing(response) or time.monotonic() > deadline:
                 break
             time.sleep(POLL_SECONDS)
         accepted = response.ok or (missing and response.status_code == 404)
@@ -191,6 +192,10 @@ class ConnectClient:
         raise DependencyUnavailable(
             f"Kafka Connect answers {response.status_code} to {method} {path}: {_message(response)}"
         )
+
+
+def _is_rebalancing(response: requests.Response) -> bool:
+    return response.status_code == 409 or (response.status_code == 500 and "rebalance" in _message(response))
 
 
 def _message(response: requests.Response) -> str:
