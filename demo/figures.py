@@ -25,6 +25,15 @@ class Figures:
     """Seconds by flow and stage: of the partition that is furthest behind."""
     home_reads: dict[str, int] = field(default_factory=dict)
     """Home timelines read, by where they were answered from."""
+    redis_writes: int = 0
+    """Payloads that the timelines flow had acknowledged by Redis."""
+    redis_seconds: float = 0.0
+    """From sending to acknowledgement, added up over those payloads."""
+
+    @property
+    def redis_ms(self) -> float | None:
+        """Mean milliseconds from sending deliveries to Redis to their acknowledgement; None without any."""
+        return 1_000 * self.redis_seconds / self.redis_writes if self.redis_writes else None
 
 
 def metrics_urls(settings: Settings) -> list[str]:
@@ -58,6 +67,10 @@ def _add_sample(figures: Figures, name: str, labels: Mapping[str, str], value: f
     elif name == "fanline_lag_seconds":
         key = (labels["flow"], labels["stage"])
         figures.lags[key] = max(value, figures.lags.get(key, 0.0))
+    elif name == "fanline_sink_seconds_sum" and labels["flow"] == "timelines":
+        figures.redis_seconds += value
+    elif name == "fanline_sink_seconds_count" and labels["flow"] == "timelines":
+        figures.redis_writes += int(value)
     elif name == "fanline_home_reads_total":
         source = labels["source"]
         figures.home_reads[source] = figures.home_reads.get(source, 0) + int(value)

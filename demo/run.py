@@ -82,7 +82,7 @@ async def run(settings: Settings, stores: Stores, chosen: Source, posts: int, ra
     for failure in outcome.failures[:5]:
         console.print(f"  {failure}", markup=False, highlight=False)
     summary = summarise(posted.journeys)
-    for line in journey_lines(summary):
+    for line in journey_lines(summary, posted.figures.redis_ms):
         say(line)
     started = time.monotonic()
     with Progress(console) as progress:
@@ -92,12 +92,13 @@ async def run(settings: Settings, stores: Stores, chosen: Source, posts: int, ra
     return Result(outcome, posted.deliveries, summary, report)
 
 
-def journey_lines(summary: Summary | None) -> list[str]:
-    """The stages of the posts' ways as lines of text."""
+def journey_lines(summary: Summary | None, redis_ms: float | None = None) -> list[str]:
+    """The stages of the posts' ways as lines of text; `redis_ms` is Redis' mean share of the stage dataflow."""
     if summary is None or not summary.stages:
         return []
     stages = ", ".join(f"{stage} {p50:.0f}/{p99:.0f}" for stage, (p50, p99) in summary.stages.items())
-    return [f"a post's way, p50/p99 ms of {summary.journeys} posts: {stages}"]
+    share = f"; in dataflow Redis takes {redis_ms:.1f} ms a write" if redis_ms is not None else ""
+    return [f"a post's way, p50/p99 ms of {summary.journeys} posts: {stages}{share}"]
 
 
 def last_line(result: Result) -> str:

@@ -29,6 +29,11 @@ fanline_lag_seconds{flow="timelines",stage="applied",topic="cdc.posts",partition
 fanline_home_reads_total{source="sql",reason="cold"} 3.0
 fanline_home_reads_total{source="sql",reason="building"} 2.0
 fanline_home_reads_total{source="redis",reason="warm"} 9.0
+# TYPE fanline_sink_seconds histogram
+fanline_sink_seconds_count{flow="timelines",sink="redis"} 4.0
+fanline_sink_seconds_sum{flow="timelines",sink="redis"} 0.002
+fanline_sink_seconds_count{flow="cards",sink="batch"} 90.0
+fanline_sink_seconds_sum{flow="cards",sink="batch"} 9.0
 """
 
 
@@ -54,6 +59,7 @@ def test_metrics_of_processes_are_added_up_and_the_worst_lag_is_kept() -> None:
     assert read.dead_letters == 2
     assert read.lags == {("timelines", "applied"): 1.5}
     assert read.home_reads == {"sql": 10, "redis": 18}
+    assert read.redis_ms == 0.5
 
 
 def test_what_was_counted_between_two_readings_is_their_difference() -> None:
@@ -97,6 +103,7 @@ def test_the_last_line_of_the_demo_has_the_fixed_form() -> None:
     assert journey_lines(summarise(way())) == [
         "a post's way, p50/p99 ms of 1 posts: commit 5/5, debezium 15/15, kafka 2/2, dataflow 18/18, rest 10/10"
     ]
+    assert journey_lines(summarise(way()), 0.52)[0].endswith("rest 10/10; in dataflow Redis takes 0.5 ms a write")
     assert journey_lines(None) == []
 
 
