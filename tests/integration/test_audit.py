@@ -58,8 +58,13 @@ def test_after_a_load_every_read_model_equals_sql(loaded: Stack) -> None:
         assert tally["checked"] == tally["equal"], (name, tally)
         assert not any(tally[fault] for fault in ("missing", "extra", "duplicate", "out_of_order"))
     assert report["timelines"]["checked"] >= 60
-    # The first audit has read, and so warmed, what this one looks at.
-    again = audit(loaded)
+    # An audit reads, and so warms, what the next one looks at; who has just written is first answered from SQL, and a
+    # timeline is built after its first read has been answered.
+    for _ in range(6):
+        again = audit(loaded)
+        assert again["timelines_redis"]["checked"] == again["timelines_redis"]["equal"]
+        if again["timelines_redis"]["checked"] >= 60:
+            break
     assert again["timelines_redis"]["checked"] >= 60
     assert again["followers"]["checked"] >= 60
     assert again["status_cards"]["checked"] >= 100
