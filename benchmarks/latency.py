@@ -77,8 +77,9 @@ def main() -> dict[str, Any]:
     stages: dict[str, Any] = {
         name: {"p50_ms": round(p50, 1), "p99_ms": round(p99, 1)} for name, (p50, p99) in summary.stages.items()
     }
-    if posted.figures.redis_ms is not None:
-        stages["redis_within_dataflow"] = {"mean_ms": round(posted.figures.redis_ms, 2)}
+    redis_p50, redis_p99 = posted.figures.redis_ms(50), posted.figures.redis_ms(99)
+    if redis_p50 is not None and redis_p99 is not None:
+        stages["redis_within_dataflow"] = {"p50_ms": round(redis_p50, 1), "p99_ms": round(redis_p99, 1)}
     return finish(
         "latency",
         value=round(summary.p50_ms, 1),

@@ -25,15 +25,13 @@ class Figures:
     """Seconds by flow and stage: of the partition that is furthest behind."""
     home_reads: dict[str, int] = field(default_factory=dict)
     """Home timelines read, by where they were answered from."""
-    redis_writes: int = 0
-    """Payloads that the timelines flow had acknowledged by Redis."""
-    redis_seconds: float = 0.0
-    """From sending to acknowledgement, added up over those payloads."""
+    redis_seconds: dict[float, float] = field(default_factory=dict)
+    """Deliveries' payloads by the longest time from sending to Redis' acknowledgement: a cumulative histogram."""
 
-    @property
-    def redis_ms(self) -> float | None:
-        """Mean milliseconds from sending deliveries to Redis to their acknowledgement; None without any."""
-        return 1_000 * self.redis_seconds / self.redis_writes if self.redis_writes else None
+    def redis_ms(self, percent: float) -> float | None:
+        """So many per cent of the payloads to Redis took at most these milliseconds; None without any."""
+        seconds = histogram_quantile(self.redis_seconds, percent / 100)
+        return None if seconds is None else 1_000 * seconds
 
 
 def metrics_urls(settings: Settings) -> list[str]:
@@ -67,13 +65,31 @@ def _add_sample(figures: Figures, name: str, labels: Mapping[str, str], value: f
     elif name == "fanline_lag_seconds":
         key = (labels["flow"], labels["stage"])
         figures.lags[key] = max(value, figures.lags.get(key, 0.0))
-    elif name == "fanline_sink_seconds_sum" and labels["flow"] == "timelines":
-        figures.redis_seconds += value
-    elif name == "fanline_sink_seconds_count" and labels["flow"] == "timelines":
-        figures.redis_writes += int(value)
+    elif name == "fanline_sink_seconds_bucket" and labels["flow"] == "timelines":
+        bound = float(labels["le"])
+        figures.redis_seconds[bound] = figures.redis_seconds.get(bound, 0.0) + value
     elif name == "fanline_home_reads_total":
         source = labels["source"]
         figures.home_reads[source] = figures.home_reads.get(source, 0) + int(value)
+
+
+def histogram_quantile(buckets: Mapping[float, float], share: float) -> float | None:
+    """The quantile by Prometheus' rule: linear inside a bucket, the last finite bound above all of them.
+
+    `buckets` are cumulative counts by upper bound. None when nothing was counted.
+    """
+    bounds = sorted(buckets)
+    if not bounds or not buckets[bounds[-1]]:
+        return None
+    wanted = share * buckets[bounds[-1]]
+    lower = below = 0.0
+    for bound in bounds:
+        if buckets[bound] >= wanted:
+            if bound == float("inf"):
+                return lower
+            return lower + (bound - lower) * (wanted - below) / (buckets[bound] - below)
+        lower, below = bound, buckets[bound]
+    return lower
 
 
 async def _page(session: aiohttp.ClientSession, url: str) -> str:

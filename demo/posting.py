@@ -91,6 +91,7 @@ def since(now: Figures, before: Figures) -> Figures:
         dead_letters=now.dead_letters - before.dead_letters,
         lags=now.lags,
         home_reads={source: count - before.home_reads.get(source, 0) for source, count in now.home_reads.items()},
-        redis_writes=now.redis_writes - before.redis_writes,
-        redis_seconds=now.redis_seconds - before.redis_seconds,
+        redis_seconds={
+            bound: count - before.redis_seconds.get(bound, 0.0) for bound, count in now.redis_seconds.items()
+        },
     )

@@ -15,6 +15,7 @@ from audit.rest import BATCH, HomeReader
 from audit.run import DEPTH, Subjects, audit
 from audit.stores import Stores
 from audit.visitors import admitted
+from demo.figures import Figures
 from demo.journey import Summary, summarise
 from demo.load import Source, summary_line
 from demo.panel import Panel
@@ -82,7 +83,7 @@ async def run(settings: Settings, stores: Stores, chosen: Source, posts: int, ra
     for failure in outcome.failures[:5]:
         console.print(f"  {failure}", markup=False, highlight=False)
     summary = summarise(posted.journeys)
-    for line in journey_lines(summary, posted.figures.redis_ms):
+    for line in journey_lines(summary, posted.figures):
         say(line)
     started = time.monotonic()
     with Progress(console) as progress:
@@ -92,13 +93,15 @@ async def run(settings: Settings, stores: Stores, chosen: Source, posts: int, ra
     return Result(outcome, posted.deliveries, summary, report)
 
 
-def journey_lines(summary: Summary | None, redis_ms: float | None = None) -> list[str]:
-    """The stages of the posts' ways as lines of text; `redis_ms` is Redis' mean share of the stage dataflow."""
+def journey_lines(summary: Summary | None, figures: Figures) -> list[str]:
+    """The stages of the posts' ways as lines of text; the stage dataflow is told with Redis' share of it."""
     if summary is None or not summary.stages:
         return []
-    stages = ", ".join(f"{stage} {p50:.0f}/{p99:.0f}" for stage, (p50, p99) in summary.stages.items())
-    share = f"; in dataflow Redis takes {redis_ms:.1f} ms a write" if redis_ms is not None else ""
-    return [f"a post's way, p50/p99 ms of {summary.journeys} posts: {stages}{share}"]
+    ways = {stage: f"{stage} {p50:.0f}/{p99:.0f}" for stage, (p50, p99) in summary.stages.items()}
+    redis_p50, redis_p99 = figures.redis_ms(50), figures.redis_ms(99)
+    if redis_p50 is not None and redis_p99 is not None:
+        ways["dataflow"] += f" (of which Redis {redis_p50:.1f}/{redis_p99:.1f})"
+    return [f"a post's way, p50/p99 ms of {summary.journeys} posts: {', '.join(ways.values())}"]
 
 
 def last_line(result: Result) -> str:

@@ -6,6 +6,7 @@ Names follow the Prometheus conventions: base units, `_total` for counters, `_se
 from prometheus_client import Counter, Gauge, Histogram
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SINK_BUCKETS = (0.00025, 0.0005, *LATENCY_BUCKETS)
 SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 # Dataflows.
@@ -17,7 +18,7 @@ LAG_SECONDS = Gauge(
 RECORDS = Counter("fanline_records_total", "Kafka records that a flow has read.", ["flow", "topic"])
 BATCH_SIZE = Histogram("fanline_batch_size", "Items in one write to a sink.", ["flow", "sink"], buckets=SIZE_BUCKETS)
 SINK_SECONDS = Histogram(
-    "fanline_sink_seconds", "From sending a batch to its acknowledgement.", ["flow", "sink"], buckets=LATENCY_BUCKETS
+    "fanline_sink_seconds", "From sending a batch to its acknowledgement.", ["flow", "sink"], buckets=SINK_BUCKETS
 )
 SINK_RETRIES = Counter("fanline_sink_retries_total", "Batches that a sink had to send again.", ["flow", "sink"])
 DEAD_LETTERS = Counter("fanline_dead_letters_total", "Records sent to the dead-letter topic.", ["flow", "reason"])

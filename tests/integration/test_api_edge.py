@@ -239,14 +239,16 @@ async def test_a_request_under_way_is_answered_before_the_process_ends(ready: St
                 begun = asyncio.Event()
 
                 async def slowly() -> AsyncIterator[bytes]:
-                    yield b'{"client_name": "slow",'
                     begun.set()
+                    yield b'{"client_name": "slow",'
                     while await status_or_none(session, "/health/live") is not None:
                         pass  # until the process no longer listens
                     yield b'"redirect_uris": "urn:ietf:wg:oauth:2.0:oob"}'
 
                 headers = {"Content-Type": "application/json"}
-                posting = asyncio.create_task(status_of(session, "/api/v1/apps", data=slowly(), headers=headers))
+                # The body is sent once the server has answered 100, which is once it has the request.
+                slow_request = status_of(session, "/api/v1/apps", data=slowly(), headers=headers, expect100=True)
+                posting = asyncio.create_task(slow_request)
                 await begun.wait()
                 os.kill(process.pid, signal.SIGTERM)
                 assert await posting == 200

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 import time
@@ -23,17 +22,20 @@ LAST_LINE = re.compile(
 )
 
 
-def readme_script(url: str, username: str) -> str:
-    """The README's shell lines, with a person of the test's own."""
+def follow_the_readme(url: str, username: str) -> list[str]:
+    """Run the README's shell lines with a person of the test's own; the lines printed, the last with the token."""
     (block,) = re.findall(r"^```sh\n(.*?)^```", Path(CHECKOUT, "README.md").read_text(encoding="utf-8"), re.M | re.S)
     assert "username=ada" in block
-    return (
+    script = (
         "set -eu\n"
         + block.replace("http://127.0.0.1:8080", url)
         .replace("username=ada", f"username={username}")
         .replace("ada@example.com", f"{username}@example.com")
         + 'echo; echo "token $me"\n'
     )
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
 
 
 def test_the_demo_ends_with_its_line_and_leaves_what_ran_running(system: Stack) -> None:
@@ -46,16 +48,8 @@ def test_the_demo_ends_with_its_line_and_leaves_what_ran_running(system: Stack) 
 def test_the_commands_of_the_readme_post_and_read(system: Stack) -> None:
     username = f"u{uuid4().hex[:12]}"
     url = f"http://127.0.0.1:{system.settings.api_port}"
-    done = subprocess.run(
-        ["sh", "-c", readme_script(url, username)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=dict(os.environ),
-    )
-    assert done.returncode == 0, done.stderr
-    timeline = json.loads(done.stdout.splitlines()[-2][done.stdout.splitlines()[-2].index("[{") :])
+    lines = follow_the_readme(url, username)
+    timeline = json.loads(lines[-2][lines[-2].index("[{") :])
     assert [status["account"]["username"] for status in timeline] == [username]
     assert timeline[0]["content"] == "<p>Hello from Fanline.</p>"
 
@@ -63,9 +57,7 @@ def test_the_commands_of_the_readme_post_and_read(system: Stack) -> None:
 def test_the_trace_of_a_request_is_in_the_row_the_change_and_the_event(system: Stack) -> None:
     username = f"u{uuid4().hex[:12]}"
     url = f"http://127.0.0.1:{system.settings.api_port}"
-    script = readme_script(url, username)
-    me = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    token = me.stdout.splitlines()[-1].removeprefix("token ")
+    token = follow_the_readme(url, username)[-1].removeprefix("token ")
     trace_id = uuid4().hex
     headers = {"Authorization": f"Bearer {token}", "traceparent": f"00-{trace_id}-00f067aa0ba902b7-00"}
     posted = requests.post(f"{url}/api/v1/statuses", data={"status": "Traced"}, headers=headers, timeout=30)
