@@ -17,6 +17,13 @@ KEY_COLUMNS: dict[str, tuple[str, ...]] = {
     "blocks": ("blocker_id", "blocked_id"),
     "mutes": ("muter_id", "muted_id"),
     "media": ("id",),
+    "follow_requests": ("follower_id", "followee_id"),
+    "likes": ("user_id", "post_id"),
+    "bookmarks": ("user_id", "post_id"),
+    "pins": ("user_id", "post_id"),
+    "conversation_mutes": ("user_id", "post_id"),
+    "polls": ("id",),
+    "poll_votes": ("poll_id", "voter_id", "position"),
     "heartbeat": ("id",),
     "signal": ("id",),
 }

@@ -4,7 +4,23 @@ The publications are made by the tables' owner. Debezium's `publication.autocrea
 its table list and leaves them alone, so its role needs to own nothing.
 """
 
-CAPTURED = ("users", "posts", "follows", "blocks", "mutes", "media", "heartbeat", "signal")
+CAPTURED = (
+    "users",
+    "posts",
+    "follows",
+    "follow_requests",
+    "blocks",
+    "mutes",
+    "media",
+    "likes",
+    "bookmarks",
+    "pins",
+    "conversation_mutes",
+    "polls",
+    "poll_votes",
+    "heartbeat",
+    "signal",
+)
 
 # Publication: (tables, operations). Pruned outbox rows are no news, so their deletes stay out of the log.
 PUBLICATIONS: dict[str, tuple[tuple[str, ...], str]] = {

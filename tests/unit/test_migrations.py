@@ -11,7 +11,7 @@ from fanline.migrations_runner import dialect_of, script_directory
 from migrations.publications import PUBLICATIONS
 from migrations.render import SQL_DIR, render, revision_statements, statements
 
-FILES = ("accounts", "graph", "posts", "engagement", "notifications", "moderation", "pipeline")
+FILES = {revision.revision: revision.module.FILES for revision in script_directory().walk_revisions()}
 
 # Words that CockroachDB's grammar refuses (v25.2), and Postgres features that have no counterpart there.
 REFUSED = re.compile(
@@ -21,9 +21,13 @@ REFUSED = re.compile(
 )
 
 
+def every_statement(dialect) -> list[str]:
+    return [each for revision, files in FILES.items() for each in revision_statements(revision, files, dialect)]
+
+
 def created(dialect) -> dict[str, str]:
     found = {}
-    for statement in revision_statements("0001", FILES, dialect):
+    for statement in every_statement(dialect):
         match = re.match(r"CREATE TABLE (\w+) \(", statement)
         if match:
             found[match[1]] = statement
@@ -41,17 +45,17 @@ def test_the_history_is_one_line_with_one_head():
 def test_both_dialects_create_the_same_tables_with_explicit_primary_keys():
     postgres, cockroach = created("postgres"), created("cockroach")
     assert postgres.keys() == cockroach.keys()
-    assert len(postgres) == 40
+    assert len(postgres) == 45
     assert [name for name, text in postgres.items() if "PRIMARY KEY" not in text] == []
 
 
 def test_the_cockroach_dialect_stays_inside_its_grammar():
-    bad = [each for each in revision_statements("0001", FILES, "cockroach") if REFUSED.search(each)]
+    bad = [each for each in every_statement("cockroach") if REFUSED.search(each)]
     assert bad == []
 
 
 def test_the_grammar_check_would_see_what_only_postgres_takes():
-    assert any(REFUSED.search(each) for each in revision_statements("0001", FILES, "postgres"))
+    assert any(REFUSED.search(each) for each in every_statement("postgres"))
 
 
 @pytest.mark.parametrize("table", ["posts", "notifications", "polls"])
@@ -77,7 +81,8 @@ def test_every_foreign_key_says_what_a_delete_does():
 
 
 def test_going_down_drops_every_table_that_going_up_made():
-    dropped = re.findall(r"DROP TABLE (\w+)", "\n".join(revision_statements("0001", ("down",), "postgres")))
+    down = [each for revision in FILES for each in revision_statements(revision, ("down",), "postgres")]
+    dropped = re.findall(r"DROP TABLE (\w+)", "\n".join(down))
     assert sorted(dropped) == sorted(created("postgres"))
 
 
