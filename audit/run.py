@@ -2,22 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from api.context import public_url_of
-from audit.checks import Check, check_documents, check_followers, check_recents, check_timelines
 from audit.compare import Difference, Tally
+from audit.models import Check, Subjects, models
 from audit.rest import HomeReader
 from audit.stores import Stores
 from audit.visitors import admitted
 from fanline.errors import ConfigurationError
 from fanline.settings import Settings
-from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
-from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
 from readmodels.effects import Query
-from readmodels.relations import OWN_REPOSTS, VIEWER
 
 DEPTH = 1_000
 """Entries of a timeline that are compared: more than Redis keeps, so that the seam to the database is read, too."""
@@ -40,14 +35,6 @@ Wait = Callable[[], Awaitable[None]]
 
 Progress = Callable[[str, int, int], None]
 """Is told the read model, how many subjects are done, and of how many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subjects:
-    """Whose read models are compared."""
-
-    people: Sequence[UUID]
-    posts: Sequence[int]
 
 
 def choose(stores: Stores, sample: int | None, prefix: str = "") -> Subjects:
@@ -81,28 +68,15 @@ async def audit(
     with admitted(stores.connection, subjects.people, "Fanline audit", url) as tokens:
         async with HomeReader(url, tokens, depth) as reader:
             # Redis comes before REST, which would warm what is cold.
-            for name, check, those in _store_checks(subjects, url):
-                report[name] = await _rounds(name, _in_thread(check, stores), those, wait, progress)
+            for model in models(settings):
+                those = await asyncio.to_thread(model.subjects, stores, subjects)
+                report[model.name] = await _rounds(model.name, _in_thread(model.check, stores), those, wait, progress)
 
             async def over_rest(viewers: Sequence[Any]) -> Mapping[Any, Difference | None]:
                 return await reader.check(stores, viewers)
 
             timelines = await _rounds("timelines", over_rest, subjects.people, wait, progress)
     return {"timelines": timelines, **report}
-
-
-def _store_checks(subjects: Subjects, url: str) -> list[tuple[str, Check, Sequence[Any]]]:
-    people, posts = subjects.people, subjects.posts
-    return [
-        ("timelines_redis", check_timelines, people),
-        ("recents", check_recents, people),
-        ("followers", check_followers, people),
-        ("relations", check_documents((VIEWER, OWN_REPOSTS), url), people),
-        ("account_cards", check_documents((ACCOUNT_CARD,), url), people),
-        ("account_counts", check_documents((ACCOUNT_COUNTS,), url), people),
-        ("status_cards", check_documents((STATUS_CARD,), url), posts),
-        ("status_counts", check_documents((STATUS_COUNTS,), url), posts),
-    ]
 
 
 AsyncCheck = Callable[[Sequence[Any]], Awaitable[Mapping[Any, Difference | None]]]

@@ -1,6 +1,8 @@
 """The database and Redis as the checks use them: synchronous, one connection each, for one thread at a time."""
 
 from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,6 +18,7 @@ class Stores:
     """Runs queries and commands, and the read models' generators over both."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.connection: psycopg.Connection[Any] = database.connect(settings, autocommit=True)
         self._redis: RedisNodes = open_redis_nodes(settings)
 
@@ -31,6 +34,10 @@ class Stores:
     def drive(self, effects: Effects[Result]) -> Result:
         """Runs a generator to its end."""
         return drive(effects, self._run_redis, self.rows)
+
+    def load_functions(self) -> None:
+        """Load Fanline's functions into Redis, for those who write."""
+        self._redis.load_functions(Path(str(files("readmodels").joinpath("functions"))))
 
     def close(self) -> None:
         """Close both connections."""

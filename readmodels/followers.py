@@ -58,6 +58,11 @@ def apply(edge: Edge, chunk_capacity: int) -> Command:
     )  # fmt: skip
 
 
+def drop(author: UUID, index: int, follower: bytes) -> Command:
+    """Takes every occurrence of some bytes out of a chunk, whatever the log says: for what does not belong there."""
+    return call(b"follower_drop", [facts_key(author)], index, follower)
+
+
 def change_state(author: UUID, expected: bytes, state: bytes) -> Command:
     """Moves the author to another state; the reply is 1 if the state was the expected one."""
     return call(b"followers_state", [facts_key(author)], expected, state)

@@ -85,6 +85,25 @@ redis.register_function('follower_apply', function(keys, args)
   return {changed, tonumber(facts[1] or '0'), facts[2] or 'push'}
 end)
 
+-- Takes every occurrence of some bytes out of one chunk, and counts the author's followers anew.
+-- KEYS[1]: the author's facts. ARGV: index, follower. Returns how many were taken out.
+redis.register_function('follower_drop', function(keys, args)
+  local key = keys[1]
+  local chunk_key = key .. ':' .. args[1]
+  local chunk, kept, dropped = redis.call('GET', chunk_key) or '', {}, 0
+  for at = 1, #chunk, 16 do
+    local follower = string.sub(chunk, at, at + 15)
+    if follower == args[2] then dropped = dropped + 1 else kept[#kept + 1] = follower end
+  end
+  store(chunk_key, table.concat(kept))
+  local bytes = 0
+  for index = 0, tonumber(redis.call('HGET', key, 'chunks') or '1') - 1 do
+    bytes = bytes + redis.call('STRLEN', key .. ':' .. index)
+  end
+  redis.call('HSET', key, 'followers', math.floor(bytes / 16))
+  return dropped
+end)
+
 -- KEYS[1]: the author's facts. ARGV: expected state, new state. Returns 1 if the state was as expected.
 redis.register_function('followers_state', function(keys, args)
   local state = redis.call('HGET', keys[1], 'state') or 'push'

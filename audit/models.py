@@ -1,0 +1,73 @@
+"""The read models that the audit knows: a line each.
+
+Add one: write `audit/NAME.py` with a check and a repair, and its line in `models`. The checks of the command
+(`fanline audit`) and of the audit that always runs (`fanline audit --always`) are these.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from audit.checks import Check, check_documents, check_followers, check_recents, check_timelines
+from audit.repairs import Repair, repair_documents, repair_followers, repair_recents, repair_timelines
+from audit.stores import Stores
+from fanline.addresses import public_url
+from fanline.settings import Settings
+from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
+from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
+from readmodels.relations import OWN_REPOSTS, VIEWER
+
+__all__ = ["Check", "Model", "Repair", "Subjects", "models", "people", "posts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The people and posts whose read models are compared."""
+
+    people: Sequence[UUID]
+    posts: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A read model: its name, what of it is compared, how, and what mends a subject that differs."""
+
+    name: str
+    subjects: Callable[[Stores, Subjects], Sequence[Any]]
+    """What to compare, given the people and posts that were chosen: `people`, `posts`, or what follows from them."""
+    check: Check
+    """The difference of each subject from the oracle; None: there is nothing of it to compare."""
+    repair: Repair
+    """Makes the subjects equal to the oracle. Safe while the flows write: it never undoes a newer change."""
+
+
+def people(_stores: Stores, subjects: Subjects) -> Sequence[UUID]:
+    """A model with a subject a person."""
+    return subjects.people
+
+
+def posts(_stores: Stores, subjects: Subjects) -> Sequence[int]:
+    """A model with a subject a post."""
+    return subjects.posts
+
+
+def models(settings: Settings) -> tuple[Model, ...]:
+    """Every read model that is compared with its oracle, in the order of the report."""
+    url = public_url(settings)
+    return (
+        Model("timelines_redis", people, check_timelines, repair_timelines),
+        Model("recents", people, check_recents, repair_recents),
+        Model("followers", people, check_followers, repair_followers),
+        _documents("relations", people, (VIEWER, OWN_REPOSTS), url),
+        _documents("account_cards", people, (ACCOUNT_CARD,), url),
+        _documents("account_counts", people, (ACCOUNT_COUNTS,), url),
+        _documents("status_cards", posts, (STATUS_CARD,), url),
+        _documents("status_counts", posts, (STATUS_COUNTS,), url),
+    )
+
+
+def _documents(
+    name: str, subjects: Callable[[Stores, Subjects], Sequence[Any]], kinds: Sequence[Any], url: str
+) -> Model:
+    return Model(name, subjects, check_documents(kinds, url), repair_documents(kinds, url))
