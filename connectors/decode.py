@@ -1,6 +1,5 @@
 """The first step of a flow over row changes: Kafka records to `Change` items, bad ones to the dead letters."""
 
-import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -9,18 +8,13 @@ from bytewax.dataflow import Stream
 
 from connectors.dead_letter import DeadLetters
 from connectors.kafka_source import Item
-from connectors.lifecycle import stop_requested
-from connectors.messages import Message, Progress
+from connectors.messages import Message
+from connectors.record_decoder import UNUSABLE, RecordDecoder, patiently
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
 from fanline.changes import RowChange, row_change, table_of
-from fanline.errors import DependencyUnavailable, MalformedEvent
-from fanline.logging import get_logger
+from fanline.errors import MalformedEvent
 from fanline.settings import Settings, get_settings
-
-REGISTRY_PAUSE_SECONDS = 0.5
-
-_log = get_logger(__name__)
 
 
 class Change(NamedTuple):
@@ -51,8 +45,8 @@ def decode_changes(
     return op.flat_map_batch(step_id, up, step)
 
 
-class ChangeDecoder:
-    """Decodes batches; waits while the registry, which is asked once a schema, is away."""
+class ChangeDecoder(RecordDecoder):
+    """Decodes batches; waits while the registry is away, and until queries see the batch's transactions."""
 
     def __init__(
         self,
@@ -61,65 +55,33 @@ class ChangeDecoder:
         convert: Callable[[Change], Any] | None = None,
         wait_until_visible: Callable[[Collection[int]], None] | None = None,
     ) -> None:
-        self._decode, self._dead_letters, self._convert = decode, dead_letters, convert
+        super().__init__(dead_letters)
+        self._decode, self._convert = decode, convert
         self._wait_until_visible = wait_until_visible
         self._tables: dict[str, str] = {}
+        self._transactions: set[int] = set()
 
-    def __call__(self, items: list[Item]) -> list[Any]:
-        """The changes in a batch, converted, and its progress."""
-        changes: list[Any] = []
-        transactions: set[int] = set()
-        accepted = 0
-        rejected = False
-        try:
-            for item in items:
-                if type(item) is Progress:
-                    changes.append(item)
-                    continue
-                assert isinstance(item, Message)
-                if item.value is None:
-                    continue
-                try:
-                    change = self._change(item, item.value)
-                    made = self._made(change)
-                    accepted += 1
-                    if change.change.transaction is not None:
-                        transactions.add(change.change.transaction)
-                    if made is not None:
-                        changes.append(made)
-                except MalformedEvent as reason:
-                    self._dead_letters.brake.accepted(accepted)
-                    accepted, rejected = 0, True
-                    self._dead_letters.reject(item, reason)
-        finally:
-            if rejected:
-                self._dead_letters.flush()
-        self._dead_letters.brake.accepted(accepted)
+    def item(self, message: Message, value: bytes) -> Any:
+        """The change in a record, converted."""
+        table = self._tables.get(message.topic)
+        if table is None:
+            table = self._tables[message.topic] = table_of(message.topic)
+        change = Change(message, row_change(table, patiently(self._decode, value)))
+        made = self._made(change)
+        if change.change.transaction is not None:
+            self._transactions.add(change.change.transaction)
+        return made
+
+    def wait(self) -> None:
+        """Returns when queries see what the batch's transactions have committed."""
+        transactions, self._transactions = self._transactions, set()
         if transactions and self._wait_until_visible is not None:
             self._wait_until_visible(transactions)
-        return changes
 
     def _made(self, change: Change) -> Any:
         if self._convert is None:
             return change
         try:
             return self._convert(change)
-        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
-            # A column that is missing or of another type: the table has changed in a way that the flow does not know.
+        except UNUSABLE as error:
             raise MalformedEvent(f"The change of {change.change.table} cannot be used: {error!r}.") from error
-
-    def _change(self, message: Message, value: bytes) -> Change:
-        table = self._tables.get(message.topic)
-        if table is None:
-            table = self._tables[message.topic] = table_of(message.topic)
-        waiting = False
-        while True:
-            try:
-                return Change(message, row_change(table, self._decode(value)))
-            except DependencyUnavailable as error:
-                if stop_requested():
-                    raise
-                if not waiting:
-                    waiting = True
-                    _log.warning("waiting for the schema registry", error=str(error))
-                time.sleep(REGISTRY_PAUSE_SECONDS)

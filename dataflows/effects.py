@@ -5,16 +5,18 @@ from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
 
 from fanline.database import connect
+from fanline.logging import get_logger
 from fanline.redis_nodes import RedisNodes, open_redis_nodes
 from fanline.settings import Settings
 from readmodels.effects import Effects, Query, Redis, drive
 from readmodels.following import Limits
-from readmodels.visibility import ALL_VISIBLE
+from readmodels.visibility import ALL_RECORDED, ALL_VISIBLE
 from sinks.batch import TRANSIENT
 from sinks.waiting import Waiting
 
@@ -22,6 +24,10 @@ Result = TypeVar("Result")
 
 # A commit becomes visible within microseconds unless its process has lost the processor: about one time slice.
 VISIBLE_PAUSE_SECONDS = 0.002
+# Far longer than a commit takes to become visible, short enough that a pruned outbox does not stop a flow.
+RECORDED_SECONDS = 5.0
+
+_log = get_logger(__name__)
 
 
 class Performer:
@@ -56,6 +62,19 @@ class Performer:
         """Returns when queries see everything that these transactions have committed (readmodels/visibility.py)."""
         query = Query(ALL_VISIBLE, {"transactions": list(transactions)})
         while not self._patiently(lambda: self._query(query))[0]["all_visible"]:
+            time.sleep(VISIBLE_PAUSE_SECONDS)
+
+    def wait_until_recorded(self, events: Collection[UUID]) -> None:
+        """Returns when queries see the rows that these events, by outbox id, tell of (readmodels/visibility.py).
+
+        Rows that are not there after `RECORDED_SECONDS` have been removed by hand.
+        """
+        query = Query(ALL_RECORDED, {"events": list(events)})
+        until = time.monotonic() + RECORDED_SECONDS
+        while not self._patiently(lambda: self._query(query))[0]["all_recorded"]:
+            if time.monotonic() > until:
+                _log.warning("events without their outbox rows", events=len(events))
+                return
             time.sleep(VISIBLE_PAUSE_SECONDS)
 
     def close(self) -> None:

@@ -17,3 +17,11 @@ SELECT NOT EXISTS (
      OR changed.id IN (SELECT running::text::bigint & 4294967295 FROM pg_snapshot_xip(taken) AS running)
 ) AS all_visible
 """
+
+# An event's outbox row is committed with the rows that it tells of: who sees the one sees the others.
+ALL_RECORDED = """
+SELECT NOT EXISTS (
+  SELECT 1 FROM unnest(%(events)s::uuid[]) AS event (id)
+  WHERE NOT EXISTS (SELECT 1 FROM outbox o WHERE o.id = event.id)
+) AS all_recorded
+"""

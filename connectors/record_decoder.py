@@ -1,0 +1,88 @@
+"""What the decoders of row changes and of domain events share: dead letters, and patience with the registry."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from connectors.dead_letter import DeadLetters
+from connectors.kafka_source import Item
+from connectors.lifecycle import stop_requested
+from connectors.messages import Message, Progress
+from fanline.errors import DependencyUnavailable, MalformedEvent
+from fanline.logging import get_logger
+
+REGISTRY_PAUSE_SECONDS = 0.5
+
+# What a record raises that is not as the flow knows it: a field that is missing, or of another type.
+UNUSABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+
+T = TypeVar("T")
+
+_log = get_logger(__name__)
+
+
+class RecordDecoder(ABC):
+    """Turns batches of records and progress into items, in their order; bad records become dead letters.
+
+    Letters are delivered before anything of their batch or after it is passed on. Raises `DeadLetterBrake` when there
+    are too many.
+    """
+
+    def __init__(self, dead_letters: DeadLetters) -> None:
+        self._dead_letters = dead_letters
+
+    @abstractmethod
+    def item(self, message: Message, value: bytes) -> Any:
+        """The item in a record, None to drop it; raises `MalformedEvent`."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Called at the end of a batch: returns when the database shows what its records tell of."""
+
+    def __call__(self, items: list[Item]) -> list[Any]:
+        """The items of a batch, and its progress; records without a value are dropped."""
+        made: list[Any] = []
+        accepted = 0
+        rejected = False
+        try:
+            for item in items:
+                if type(item) is Progress:
+                    made.append(item)
+                    continue
+                assert isinstance(item, Message)
+                if item.value is None:
+                    continue
+                try:
+                    found = self.item(item, item.value)
+                    accepted += 1
+                    if found is not None:
+                        made.append(found)
+                except MalformedEvent as reason:
+                    self._dead_letters.brake.accepted(accepted)
+                    accepted, rejected = 0, True
+                    self._dead_letters.reject(item, reason)
+        finally:
+            if rejected:
+                self._dead_letters.flush()
+        self._dead_letters.brake.accepted(accepted)
+        self.wait()
+        return made
+
+
+def patiently(decode: Callable[[bytes], T], value: bytes) -> T:
+    """`decode(value)`, again while the registry, which is asked once a schema, is away.
+
+    Raises `DependencyUnavailable` only when the process has been asked to stop meanwhile.
+    """
+    waiting = False
+    while True:
+        try:
+            return decode(value)
+        except DependencyUnavailable as error:
+            if stop_requested():
+                raise
+            if not waiting:
+                waiting = True
+                _log.warning("waiting for the schema registry", error=str(error))
+            time.sleep(REGISTRY_PAUSE_SECONDS)
