@@ -22,10 +22,11 @@ from readmodels.cards import ACCOUNT_CARD, STATUS_CARD, status_card
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
 from readmodels.documents import Id, Reference
 from readmodels.effects import Command, Effects
+from readmodels.generations import identifier_of
 from readmodels.home_rules import PostFacts
 from readmodels.relations import OWN_REPOSTS, VIEWER, own_reposts, viewer
 
-_STATUS_CARD_PREFIX = STATUS_CARD.prefix + b":{"
+_STATUS_CARD_PREFIX = STATUS_CARD.prefix + b":"
 
 _HITS = metrics.DOCUMENT_READS.labels("process")
 _REDIS = metrics.DOCUMENT_READS.labels("redis")
@@ -95,7 +96,7 @@ class TrackedDocuments(DocumentCache):
     def drop(self, key: Hashable) -> None:
         """The key has changed in Redis."""
         if isinstance(key, bytes) and key.startswith(_STATUS_CARD_PREFIX):
-            super().drop(int(key[len(_STATUS_CARD_PREFIX) : -1]))
+            super().drop(int(identifier_of(key)))
         else:
             super().drop(key)
 

@@ -1,6 +1,6 @@
 """What every home read needs and what hardly ever changes: the generation of the timelines, and the celebrities."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from api.document_cache import DocumentCache
@@ -8,11 +8,12 @@ from api.documents import TrackedDocuments
 from api.redis_client import RedisClient
 from readmodels import readiness
 from readmodels.effects import command
-from readmodels.followers import CELEBRITIES
+from readmodels.followers import celebrities_key
 
 READY_PREFIX = b"ready:"
+CELEBRITIES_PREFIX = b"celebrities:"
 _KEY = b"shared facts"
-PREFIXES: Sequence[bytes] = (READY_PREFIX, CELEBRITIES)
+PREFIXES = (READY_PREFIX, CELEBRITIES_PREFIX)
 """The key prefixes whose changes make the facts stale."""
 
 
@@ -38,7 +39,7 @@ class SharedFactsReader:
             return kept
         announced = self._cache.announce([_KEY])
         try:
-            commands = [*map(readiness.read, readiness.KEYS), command(CELEBRITIES, b"SMEMBERS")]
+            commands = [*map(readiness.read, readiness.keys()), command(celebrities_key(), b"SMEMBERS")]
             *found, celebrities = await self._redis.execute(commands)
             facts = SharedFacts(readiness.generation_of(found), frozenset(celebrities))
             self._cache.keep(announced, _KEY, facts, 16 * len(celebrities))
@@ -52,7 +53,7 @@ class HomeCache(TrackedDocuments):
 
     def drop(self, key: Hashable) -> None:
         """The key has changed in Redis."""
-        if isinstance(key, bytes) and (key.startswith(READY_PREFIX) or key == CELEBRITIES):
+        if isinstance(key, bytes) and (key.startswith(PREFIXES)):
             super().drop(_KEY)
         else:
             super().drop(key)

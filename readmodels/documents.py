@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, call, command
 
 Id = UUID | int
@@ -45,11 +46,13 @@ class Kind:
     """Takes `%(ids)s`, an array; answers one row with an `id` for each thing that exists."""
     encode: Callable[[Row, str], bytes]
     """Turns a row into a body; the second argument is the public URL."""
+    model: str = "cards"
+    """The read model that it belongs to (readmodels/generations.py)."""
     sparse: bool = False
 
     def key(self, identifier: Id) -> bytes:
         """The key of a document."""
-        return b"%s:{%s}" % (self.prefix, str(identifier).encode())
+        return generations.key(self.prefix, self.model, str(identifier).encode())
 
 
 Reference = tuple[Kind, Id]

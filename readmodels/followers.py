@@ -5,7 +5,7 @@ Layout, all under the hash tag of the author:
     f:{<user id>}        hash: chunks, followers (numbers), state (push, pull or draining), at<partition> (position of
                          the last change of that partition, `commit LSN:LSN`, by which a replay is known)
     f:{<user id>}:<n>    string: 16-byte ids of followers, unordered, each once; n from 0 to chunks - 1
-    celebrities          set of 16-byte user ids whose recent lists readers merge
+    celebrities:{all}    set of 16-byte user ids whose recent lists readers merge
 
 Chunks hold about FANLINE_FOLLOWERS_CHUNK followers and grow by linear hashing, so an edge costs 16 bytes and a little.
 A chunk index never goes away, and a chunk that is split moves followers to the end: a fan-out that walks the
@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from readmodels import generations
 from readmodels.effects import Command, call, command
+from readmodels.entries import MODEL
 
 PUSH = b"push"
 PULL = b"pull"
 DRAINING = b"draining"
-
-CELEBRITIES = b"celebrities"
 
 EDGES_OF_AUTHORS = """
 SELECT followee_id, follower_id FROM follows WHERE followee_id = ANY(%(authors)s::uuid[]) ORDER BY followee_id
@@ -46,7 +46,12 @@ class Edge:
 
 def facts_key(author: UUID) -> bytes:
     """The key of the facts about an author's followers."""
-    return b"f:{%s}" % str(author).encode()
+    return generations.key(b"f", MODEL, str(author).encode())
+
+
+def celebrities_key() -> bytes:
+    """The key of the set of authors whose posts are pulled by readers."""
+    return generations.key(b"celebrities", MODEL, b"all")
 
 
 def apply(edge: Edge, chunk_capacity: int) -> Command:
@@ -75,12 +80,12 @@ def read_chunk(author: UUID, index: int) -> Command:
 
 def add_celebrity(author: UUID) -> Command:
     """Makes readers merge the author's recent list."""
-    return command(CELEBRITIES, b"SADD", author.bytes)
+    return command(celebrities_key(), b"SADD", author.bytes)
 
 
 def remove_celebrity(author: UUID) -> Command:
     """Ends the merging of the author's recent list."""
-    return command(CELEBRITIES, b"SREM", author.bytes)
+    return command(celebrities_key(), b"SREM", author.bytes)
 
 
 def split_ids(chunk: bytes) -> list[bytes]:

@@ -30,7 +30,7 @@ def read_home(viewer_id: UUID, public_url: str) -> Effects[Home | None]:
     if generation is None or floor is None:
         return None
     relations = yield from read_viewer(viewer_id, public_url)
-    celebrities = yield Redis([command(followers.CELEBRITIES, b"SMEMBERS")])
+    celebrities = yield Redis([command(followers.celebrities_key(), b"SMEMBERS")])
     pulled = [UUID(bytes=account) for account in celebrities[0] if account in relations.followees]
     if pulled:
         for recent in (yield Redis([recents.read(author) for author in pulled])):

@@ -9,8 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from fanline.ids import pack_id
+from readmodels import generations
 from readmodels.effects import Command, call, command
-from readmodels.entries import floor_and_entries
+from readmodels.entries import MODEL, floor_and_entries
 from readmodels.followers import facts_key
 
 # The newest posts of some authors, for a rebuild: one row more than the cap, so that a cut shows.
@@ -28,7 +29,7 @@ ORDER BY a.id, p.id DESC
 
 def recent_key(author: UUID) -> bytes:
     """The key of an author's recent list."""
-    return b"r:{%s}" % str(author).encode()
+    return generations.key(b"r", MODEL, str(author).encode())
 
 
 def add(author: UUID, entry: bytes, cap: int, slack: int) -> Command:

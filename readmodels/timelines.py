@@ -15,8 +15,9 @@ from uuid import UUID
 
 from fanline.ids import MAX_ID, pack_id
 from fanline.resp import pack
+from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, call, command
-from readmodels.entries import floor_and_entries
+from readmodels.entries import MODEL, floor_and_entries
 
 BUILD_SECONDS = 60
 """An abandoned build is forgotten after this: far longer than its query takes, short enough to keep its list small."""
@@ -96,7 +97,7 @@ def home_query(
 
 def timeline_key(viewer: UUID) -> bytes:
     """The key of a home timeline."""
-    return b"t:{%s}" % str(viewer).encode()
+    return generations.key(b"t", MODEL, str(viewer).encode())
 
 
 def push_prefix(follower: bytes) -> bytes:

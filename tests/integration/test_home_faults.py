@@ -20,6 +20,7 @@ from readmodels import documents, spreading
 from readmodels.affected import affected
 from readmodels.effects import command
 from readmodels.entries import pack_entry
+from readmodels.followers import celebrities_key
 from readmodels.following import Limits
 from readmodels.home_rules import Page
 from readmodels.spreading import Post
@@ -174,7 +175,7 @@ async def test_a_process_serves_what_another_has_written_as_soon_as_redis_has_it
         home_timelines(settings, NOBODY) as sql,
     ):
         await make_ready(home, settings)
-        (celebrities,) = await home.redis.execute([command(b"celebrities", b"SMEMBERS")])
+        (celebrities,) = await home.redis.execute([command(celebrities_key(), b"SMEMBERS")])
         assert celebrities == {author.bytes} or celebrities == [author.bytes]
         await warm_up(home, world.people)
         await home.tracking.live.wait()

@@ -89,7 +89,7 @@ def test_restored_followers_are_those_of_the_database(redis: Redis) -> None:
     people = [dice.getrandbits(128).to_bytes(16) for _ in range(100)]
     redis(*followers.restore(AUTHOR, people, 16, celebrity=True))
     assert sorted(all_followers(redis)) == sorted(people)
-    assert redis(command(followers.CELEBRITIES, b"SISMEMBER", AUTHOR.bytes)) == [1]
+    assert redis(command(followers.celebrities_key(), b"SISMEMBER", AUTHOR.bytes)) == [1]
 
 
 def read(redis: Redis) -> tuple[int | None, list[int]]:
