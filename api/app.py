@@ -22,6 +22,7 @@ BOUNDARIES: Final = {
     "accounts": ("api.signup", "api.accounts"),
     "graph": ("api.relationships", "api.graph"),
     "statuses": ("api.status_writes", "api.statuses", "api.reposts"),
+    "engagement": ("api.engagement",),
     "timelines": ("api.timelines", "api.public_timelines", "api.markers"),
     "instance": ("api.instance", "api.pictures"),
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from api.database import Row, Transaction
@@ -13,6 +13,9 @@ INSERT_EVENT = """
 INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, traceparent)
 VALUES (%(id)s, %(topic)s, %(key)s, %(topic)s, %(payload)s, %(traceparent)s)
 """
+
+Engagement = Literal["favourite", "repost", "bookmark", "reply", "vote"]
+"""What can be done with a post: the kinds of `engagement.recorded`."""
 
 
 class Outbox:
@@ -65,6 +68,52 @@ class Outbox:
             },
         )
 
+    async def post_updated(
+        self,
+        row: Row,
+        mentioned: Sequence[UUID],
+        mentioned_before: Sequence[UUID],
+        hashtags: Sequence[str],
+        *,
+        poll_changed: bool = False,
+    ) -> None:
+        """The author changed a post, which is now as in this row."""
+        await self._emit(
+            "post.updated",
+            row["id"],
+            {
+                "post_id": str(row["id"]),
+                "author_id": str(row["author_id"]),
+                "text": row["text"],
+                "spoiler_text": row["spoiler_text"],
+                "sensitive": row["sensitive"],
+                "visibility": row["visibility"],
+                "language": row["language"],
+                "mentions": [str(identifier) for identifier in mentioned],
+                "new_mentions": [str(identifier) for identifier in mentioned if identifier not in mentioned_before],
+                "hashtags": list(hashtags),
+                "poll_changed": poll_changed,
+                "edited_at": row["edited_at"],
+            },
+        )
+
+    async def engagement(
+        self, kind: Engagement, post_id: int, post_author_id: UUID, account_id: UUID, *, undone: bool = False
+    ) -> None:
+        """Somebody did something with a post (never a repost: its original), or took it back."""
+        await self._emit(
+            "engagement.recorded",
+            post_id,
+            {
+                "post_id": str(post_id),
+                "post_author_id": str(post_author_id),
+                "account_id": str(account_id),
+                "kind": kind,
+                "undone": undone,
+                "occurred_at": datetime.now(UTC),
+            },
+        )
+
     async def account_created(self, account_id: UUID, username: str, locale: str) -> None:
         """Somebody signed up."""
         event = {"account_id": str(account_id), "username": username, "locale": locale, "created_at": datetime.now(UTC)}
@@ -93,6 +142,16 @@ class Outbox:
     async def follow_deleted(self, follower_id: UUID, followee_id: UUID) -> None:
         """Somebody no longer follows somebody."""
         await self._follow("follow.deleted", "deleted_at", follower_id, followee_id)
+
+    async def follow_requested(self, follower_id: UUID, followee_id: UUID, *, undone: bool = False) -> None:
+        """Somebody asks to follow somebody; or `undone`: the request is gone without having been granted."""
+        event = {
+            "follower_id": str(follower_id),
+            "followee_id": str(followee_id),
+            "undone": undone,
+            "occurred_at": datetime.now(UTC),
+        }
+        await self._emit("follow.requested", followee_id, event)
 
     async def _follow(self, name: str, when: str, follower_id: UUID, followee_id: UUID) -> None:
         event = {"follower_id": str(follower_id), "followee_id": str(followee_id), when: datetime.now(UTC)}

@@ -18,12 +18,13 @@ MAX_MENTIONS = 50
 MAX_HASHTAGS = 50
 
 SELECT_VISIBLE = f"SELECT p.* FROM posts p WHERE p.id = %(id)s AND {listed('p')}"
+SELECT_POST = "SELECT * FROM posts WHERE id = %(id)s"
 SELECT_OWN = "SELECT * FROM posts WHERE id = %(id)s AND author_id = %(viewer)s"
 INSERT_POST = """
 INSERT INTO posts (id, author_id, text, spoiler_text, sensitive, visibility, language, in_reply_to_id,
-                   in_reply_to_account_id, repost_of_id, application_id, traceparent, created_at)
+                   in_reply_to_account_id, conversation_id, repost_of_id, application_id, traceparent, created_at)
 VALUES (%(id)s, %(author_id)s, %(text)s, %(spoiler_text)s, %(sensitive)s, %(visibility)s, %(language)s,
-        %(in_reply_to_id)s, %(in_reply_to_account_id)s, %(repost_of_id)s, %(application_id)s,
+        %(in_reply_to_id)s, %(in_reply_to_account_id)s, %(conversation_id)s, %(repost_of_id)s, %(application_id)s,
         %(traceparent)s, %(created_at)s)
 """
 SELECT_MENTIONED = """
@@ -54,12 +55,35 @@ async def visible_post(transaction: Transaction, identifier: int, viewer: UUID |
     return row
 
 
+async def original_post(transaction: Transaction, identifier: int, viewer: UUID | None) -> Row:
+    """The row of the post, or of what it reposts; raises `ApiError` 404 when the viewer may not see it."""
+    row = await visible_post(transaction, identifier, viewer)
+    if row["repost_of_id"] is None:
+        return row
+    return await visible_post(transaction, row["repost_of_id"], viewer)
+
+
+async def original_post_of_anybody(transaction: Transaction, identifier: int) -> Row:
+    """The row of the post, or of what it reposts, whoever may see it; raises `ApiError` 404 when it is gone."""
+    row = await transaction.row(SELECT_POST, {"id": identifier})
+    if row is not None and row["repost_of_id"] is not None:
+        row = await transaction.row(SELECT_POST, {"id": row["repost_of_id"]})
+    if row is None:
+        raise not_found()
+    return row
+
+
 async def own_post(transaction: Transaction, identifier: int, author: UUID) -> Row:
     """The row of a post of the author's; raises `ApiError` 404 otherwise."""
     row = await transaction.row(SELECT_OWN, {"id": identifier, "viewer": author})
     if row is None:
         raise not_found()
     return row
+
+
+def conversation_of(row: Row) -> int:
+    """The first post of the thread that a post belongs to."""
+    return int(row["conversation_id"] or row["id"])
 
 
 async def insert_post(transaction: Transaction, row: Row) -> None:
@@ -95,6 +119,7 @@ def new_row(**columns: Any) -> Row:
         "language": None,
         "in_reply_to_id": None,
         "in_reply_to_account_id": None,
+        "conversation_id": None,
         "repost_of_id": None,
         **columns,
     }

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from functools import partial
-from uuid import UUID
 
 import psycopg
 from aiohttp import web
@@ -11,11 +10,11 @@ from msgspec import Struct
 from api.auth.principal import require_application, require_user
 from api.body import read_body
 from api.context import context_of
-from api.database import Row, Transaction
+from api.database import Transaction
 from api.entities import load_statuses
 from api.errors import forbidden, unprocessable
 from api.outbox import Outbox
-from api.post_rows import insert_post, new_row, status_id, visible_post
+from api.post_rows import insert_post, new_row, original_post, status_id
 from api.responses import json_response
 from api.statuses import DELETE_POST, one_status
 from api.writes import write
@@ -47,7 +46,7 @@ async def repost(request: web.Request) -> web.Response:
     identifier = status_id(request)
 
     async def body(transaction: Transaction, outbox: Outbox) -> int:
-        original = await _original(transaction, identifier, user_id)
+        original = await original_post(transaction, identifier, user_id)
         if original["visibility"] == "direct" or (
             original["visibility"] == "private" and original["author_id"] != user_id
         ):
@@ -68,6 +67,7 @@ async def repost(request: web.Request) -> web.Response:
         )
         await insert_post(transaction, row)
         await outbox.post_created(row, original=original)
+        await outbox.engagement("repost", original["id"], original["author_id"], user_id)
         return new_id
 
     try:
@@ -87,20 +87,13 @@ async def unrepost(request: web.Request) -> web.Response:
     identifier = status_id(request)
 
     async def body(transaction: Transaction, outbox: Outbox) -> Entity:
-        original = await _original(transaction, identifier, user_id)
+        original = await original_post(transaction, identifier, user_id)
         row = await transaction.row(SELECT_REPOST, {"id": original["id"], "viewer": user_id})
         if row is not None:
             await outbox.post_deleted(row)
+            await outbox.engagement("repost", original["id"], original["author_id"], user_id, undone=True)
             await transaction.execute(DELETE_POST, {"id": row["id"]})
         (entity,) = await load_statuses(transaction, [original["id"]], user_id, context.public_url)
         return entity
 
     return json_response(await write(context, user_id, body))
-
-
-async def _original(transaction: Transaction, identifier: int, viewer: UUID) -> Row:
-    """The post itself, or what it reposts; raises `ApiError` 404."""
-    row = await visible_post(transaction, identifier, viewer)
-    if row["repost_of_id"] is None:
-        return row
-    return await visible_post(transaction, row["repost_of_id"], viewer)

@@ -17,7 +17,7 @@ from api.database import Row, Transaction
 from api.errors import ApiError, bad_request, not_found, unprocessable
 from api.outbox import Outbox
 from api.paging import post_id
-from api.post_rows import insert_links, insert_post, new_row, own_post, status_id, visible_post
+from api.post_rows import conversation_of, insert_links, insert_post, new_row, own_post, status_id, visible_post
 from api.responses import json_response
 from api.statuses import one_status
 from api.writes import write
@@ -206,12 +206,15 @@ async def _new_post(
         language=form.language or defaults["default_language"],
         in_reply_to_id=None if parent is None else parent["id"],
         in_reply_to_account_id=None if parent is None else parent["author_id"],
+        conversation_id=None if parent is None else conversation_of(parent),
         application_id=application_id,
         created_at=datetime.fromtimestamp(created_ms(identifier) / 1_000, UTC),
     )
     await insert_post(transaction, row)
     mentioned, tags = await insert_links(transaction, identifier, [spoiler_text, text], context.domain)
     await outbox.post_created(row, mentioned, tags)
+    if parent is not None:
+        await outbox.engagement("reply", parent["id"], parent["author_id"], user_id)
     return row
 
 

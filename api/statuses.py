@@ -11,7 +11,7 @@ from api.entities import load_account_list, load_accounts, load_statuses
 from api.errors import not_found
 from api.outbox import Outbox
 from api.paging import link_header, post_id, read_account_page
-from api.post_rows import own_post, status_id, visible_post
+from api.post_rows import original_post_of_anybody, own_post, status_id, visible_post
 from api.responses import json_response
 from api.visibility import unmuted, visible
 from api.writes import write
@@ -95,6 +95,7 @@ async def delete(request: web.Request) -> web.Response:
         row = await own_post(transaction, identifier, user_id)
         entity = await one_status(transaction, identifier, user_id, context.public_url)
         await outbox.post_deleted(row)
+        await _take_back(transaction, outbox, row)
         await transaction.execute(DELETE_POST, {"id": identifier})
         return entity | {"text": row["text"]}
 
@@ -179,6 +180,16 @@ async def one_status(transaction: Transaction, identifier: int, viewer: UUID | N
     if not entities:
         raise not_found()
     return entities[0]
+
+
+async def _take_back(transaction: Transaction, outbox: Outbox, row: Row) -> None:
+    """Record that what the post did with another one is undone by its deletion."""
+    if row["in_reply_to_id"] is not None:
+        author = row["in_reply_to_account_id"]
+        await outbox.engagement("reply", row["in_reply_to_id"], author, row["author_id"], undone=True)
+    if row["repost_of_id"] is not None:
+        original = await original_post_of_anybody(transaction, row["repost_of_id"])
+        await outbox.engagement("repost", original["id"], original["author_id"], row["author_id"], undone=True)
 
 
 def _number(text: str) -> int | None:

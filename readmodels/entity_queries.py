@@ -51,13 +51,14 @@ FROM posts p
 WHERE p.id = ANY(%(ids)s::bigint[])
 """
 
-# What the viewer (%(viewer)s, a uuid) has done with each of the statuses.
+# What the viewer (%(viewer)s, a uuid) has done with each of the statuses. A mute is of the thread's first post.
 STATUS_FLAGS_BY_ID = """
 SELECT p.id,
        EXISTS (SELECT 1 FROM likes l WHERE l.post_id = p.id AND l.user_id = %(viewer)s) AS favourited,
        EXISTS (SELECT 1 FROM posts r WHERE r.repost_of_id = p.id AND r.author_id = %(viewer)s) AS reblogged,
        EXISTS (SELECT 1 FROM bookmarks b WHERE b.post_id = p.id AND b.user_id = %(viewer)s) AS bookmarked,
-       EXISTS (SELECT 1 FROM conversation_mutes c WHERE c.post_id = p.id AND c.user_id = %(viewer)s) AS muted,
+       EXISTS (SELECT 1 FROM conversation_mutes c
+               WHERE c.post_id = coalesce(p.conversation_id, p.id) AND c.user_id = %(viewer)s) AS muted,
        EXISTS (SELECT 1 FROM pins i WHERE i.post_id = p.id AND i.user_id = %(viewer)s) AS pinned
 FROM posts p
 WHERE p.id = ANY(%(ids)s::bigint[])

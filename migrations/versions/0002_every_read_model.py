@@ -9,7 +9,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-FILES = ("notifications", "channels", "trends")
+FILES = ("posts", "notifications", "channels", "trends")
 
 
 def _dialect() -> Dialect:

@@ -5,3 +5,21 @@ DROP TABLE email_preferences;
 DROP TABLE notification_deliveries;
 DROP TABLE notification_permissions;
 DROP TABLE notification_policies;
+-- only postgres
+ALTER TABLE notifications REPLICA IDENTITY DEFAULT;
+-- end
+DROP INDEX follows_notify;
+DROP INDEX notifications_filtered;
+DROP INDEX notifications_cause;
+CREATE INDEX notifications_recipient ON notifications (user_id);
+ALTER TABLE notifications DROP COLUMN moderation_action_id;
+ALTER TABLE notifications DROP COLUMN cause;
+
+-- only postgres
+ALTER TABLE filters REPLICA IDENTITY DEFAULT;
+-- end
+ALTER TABLE post_edits DROP COLUMN poll_options;
+DELETE FROM conversation_mutes WHERE NOT EXISTS (SELECT 1 FROM posts WHERE posts.id = conversation_mutes.post_id);
+ALTER TABLE conversation_mutes ADD CONSTRAINT conversation_mutes_post_id_fkey
+    FOREIGN KEY (post_id) REFERENCES posts (id) ON DELETE CASCADE;
+ALTER TABLE posts DROP COLUMN conversation_id;

@@ -1,0 +1,23 @@
+-- The thread that a reply belongs to; what a poll was before an edit; filters as readers need them.
+
+-- The id of the thread's first post; NULL for a post that starts one. No foreign key: a thread outlives its first post.
+ALTER TABLE posts ADD COLUMN conversation_id bigint;
+
+-- The post is the thread's first one, which may be gone.
+ALTER TABLE conversation_mutes DROP CONSTRAINT conversation_mutes_post_id_fkey;
+
+-- The options of the poll that the version had.
+ALTER TABLE post_edits ADD COLUMN poll_options text[];
+
+-- only postgres
+-- CockroachDB cannot write to a column in the transaction that adds it; replies from before count as threads there.
+WITH RECURSIVE thread (id, first) AS (
+    SELECT id, id FROM posts WHERE in_reply_to_id IS NULL
+    UNION ALL
+    SELECT p.id, t.first FROM thread t JOIN posts p ON p.in_reply_to_id = t.id
+)
+UPDATE posts p SET conversation_id = t.first FROM thread t WHERE p.id = t.id AND p.in_reply_to_id IS NOT NULL;
+
+-- A removed filter's change carries its owner, whose read model has to change.
+ALTER TABLE filters REPLICA IDENTITY FULL;
+-- end
