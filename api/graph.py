@@ -29,20 +29,19 @@ IS_BLOCKED = """
 SELECT 1 FROM blocks WHERE (blocker_id = %(me)s AND blocked_id = %(them)s)
                         OR (blocker_id = %(them)s AND blocked_id = %(me)s)
 """
-IS_FOLLOWING = "SELECT 1 FROM follows WHERE follower_id = %(me)s AND followee_id = %(them)s"
-UPSERT = """
+INSERT = """
 INSERT INTO {table} (follower_id, followee_id, show_reblogs, notify, languages)
 VALUES (%(me)s, %(them)s, coalesce(%(reblogs)s, true), coalesce(%(notify)s, false), %(languages)s::text[])
-ON CONFLICT (follower_id, followee_id) DO UPDATE
-SET show_reblogs = coalesce(%(reblogs)s, {table}.show_reblogs),
-    notify = coalesce(%(notify)s, {table}.notify),
-    languages = coalesce(%(languages)s::text[], {table}.languages)
+ON CONFLICT (follower_id, followee_id) DO NOTHING
 """
-UPSERT_FOLLOW = UPSERT.format(table="follows")
-UPSERT_REQUEST = UPSERT.format(table="follow_requests")
+UPDATE = """
+UPDATE {table}
+SET show_reblogs = coalesce(%(reblogs)s, show_reblogs), notify = coalesce(%(notify)s, notify),
+    languages = coalesce(%(languages)s::text[], languages)
+WHERE follower_id = %(me)s AND followee_id = %(them)s
+"""
 DELETE_FOLLOW = "DELETE FROM follows WHERE follower_id = %(me)s AND followee_id = %(them)s"
 DELETE_REQUEST = "DELETE FROM follow_requests WHERE follower_id = %(me)s AND followee_id = %(them)s"
-DELETE_REQUEST_TO_ME = "DELETE FROM follow_requests WHERE follower_id = %(them)s AND followee_id = %(me)s"
 ACCEPT_REQUEST = """
 WITH request AS (
   DELETE FROM follow_requests WHERE follower_id = %(them)s AND followee_id = %(me)s
@@ -64,6 +63,19 @@ Change = Callable[[Transaction, Outbox, UUID, UUID], Awaitable[None]]
 """What to do in the transaction on behalf of the first person with regard to the second."""
 
 
+def _offers(path: str, scope: str) -> Callable[[Change], Change]:
+    """Serve a change between the caller and the account in the path; the answer is their relationship."""
+
+    def serve(change: Change) -> Change:
+        @routes.post(path)
+        async def handler(request: web.Request) -> web.Response:
+            return await _changed(request, scope, change)
+
+        return change
+
+    return serve
+
+
 class Follow(Struct):
     """Parameters of POST /api/v1/accounts/:id/follow; what is absent stays as it is."""
 
@@ -82,78 +94,60 @@ class Mute(Struct):
 @routes.post("/api/v1/accounts/{id}/follow")
 async def follow(request: web.Request) -> web.Response:
     """Follow, change how one follows, or ask a locked account."""
-    me, them = _pair(request, "write:follows")
     form = await read_body(request, Follow)
-    context = context_of(request)
-    parameters = {
-        "me": me,
-        "them": them,
-        "reblogs": form.reblogs,
-        "notify": form.notify,
-        "languages": form.languages,
-    }
 
-    async def body(transaction: Transaction, outbox: Outbox) -> Entity:
+    async def change(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
+        parameters = {
+            "me": me,
+            "them": them,
+            "reblogs": form.reblogs,
+            "notify": form.notify,
+            "languages": form.languages,
+        }
         target = await require_account(transaction, them)
-        if me == them or target["suspended_at"] is not None or await transaction.row(IS_BLOCKED, parameters):
+        if target["suspended_at"] is not None or await transaction.row(IS_BLOCKED, parameters):
             raise forbidden()
-        if await transaction.row(IS_FOLLOWING, parameters):
-            await transaction.execute(UPSERT_FOLLOW, parameters)
-        elif target["locked"]:
-            await transaction.execute(UPSERT_REQUEST, parameters)
-        else:
-            await transaction.execute(UPSERT_FOLLOW, parameters)
-            await transaction.execute(DELETE_REQUEST, parameters)
-            await outbox.follow_created(me, them)
-        return await relationship(transaction, me, them)
-
-    return json_response(await write(context, me, body))
-
-
-@routes.post("/api/v1/accounts/{id}/unfollow")
-async def unfollow(request: web.Request) -> web.Response:
-    """No longer follow, and take a request back."""
-
-    async def change(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
-        await transaction.execute(DELETE_REQUEST, {"me": me, "them": them})
-        await _end_follow(transaction, outbox, me, them)
-
-    return await _changed(request, "write:follows", change)
-
-
-@routes.post("/api/v1/accounts/{id}/remove_from_followers")
-async def remove_from_followers(request: web.Request) -> web.Response:
-    """Make somebody no longer follow oneself."""
-
-    async def change(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
-        await _end_follow(transaction, outbox, them, me)
-
-    return await _changed(request, "write:follows", change)
-
-
-@routes.post("/api/v1/accounts/{id}/block")
-async def block(request: web.Request) -> web.Response:
-    """Block; both stop following each other."""
-
-    async def change(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
-        parameters = {"me": me, "them": them}
-        await transaction.execute(INSERT_BLOCK, parameters)
+        if await transaction.execute(UPDATE.format(table="follows"), parameters):
+            return
+        if target["locked"]:
+            if await transaction.execute(INSERT.format(table="follow_requests"), parameters):
+                await outbox.follow_requested(me, them)
+            else:
+                await transaction.execute(UPDATE.format(table="follow_requests"), parameters)
+            return
         await transaction.execute(DELETE_REQUEST, parameters)
-        await transaction.execute(DELETE_REQUEST_TO_ME, parameters)
-        await _end_follow(transaction, outbox, me, them)
-        await _end_follow(transaction, outbox, them, me)
+        if await transaction.execute(INSERT.format(table="follows"), parameters):
+            await outbox.follow_created(me, them)
 
-    return await _changed(request, "write:blocks", change)
+    return await _changed(request, "write:follows", change)
 
 
-@routes.post("/api/v1/accounts/{id}/unblock")
-async def unblock(request: web.Request) -> web.Response:
+@_offers("/api/v1/accounts/{id}/unfollow", "write:follows")
+async def unfollow(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
+    """No longer follow, and take a request back."""
+    await _end_request(transaction, outbox, me, them)
+    await _end_follow(transaction, outbox, me, them)
+
+
+@_offers("/api/v1/accounts/{id}/remove_from_followers", "write:follows")
+async def remove_from_followers(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
+    """Make somebody no longer follow oneself."""
+    await _end_follow(transaction, outbox, them, me)
+
+
+@_offers("/api/v1/accounts/{id}/block", "write:blocks")
+async def block(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
+    """Block; nobody of the two follows the other any longer, or asks to."""
+    await transaction.execute(INSERT_BLOCK, {"me": me, "them": them})
+    for follower, followee in ((me, them), (them, me)):
+        await _end_request(transaction, outbox, follower, followee)
+        await _end_follow(transaction, outbox, follower, followee)
+
+
+@_offers("/api/v1/accounts/{id}/unblock", "write:blocks")
+async def unblock(transaction: Transaction, _outbox: Outbox, me: UUID, them: UUID) -> None:
     """No longer block."""
-
-    async def change(transaction: Transaction, _outbox: Outbox, me: UUID, them: UUID) -> None:
-        await transaction.execute(DELETE_BLOCK, {"me": me, "them": them})
-
-    return await _changed(request, "write:blocks", change)
+    await transaction.execute(DELETE_BLOCK, {"me": me, "them": them})
 
 
 @routes.post("/api/v1/accounts/{id}/mute")
@@ -169,41 +163,25 @@ async def mute(request: web.Request) -> web.Response:
     return await _changed(request, "write:mutes", change)
 
 
-@routes.post("/api/v1/accounts/{id}/unmute")
-async def unmute(request: web.Request) -> web.Response:
+@_offers("/api/v1/accounts/{id}/unmute", "write:mutes")
+async def unmute(transaction: Transaction, _outbox: Outbox, me: UUID, them: UUID) -> None:
     """No longer mute."""
-
-    async def change(transaction: Transaction, _outbox: Outbox, me: UUID, them: UUID) -> None:
-        await transaction.execute(DELETE_MUTE, {"me": me, "them": them})
-
-    return await _changed(request, "write:mutes", change)
+    await transaction.execute(DELETE_MUTE, {"me": me, "them": them})
 
 
-@routes.post("/api/v1/follow_requests/{id}/authorize")
-async def authorize_request(request: web.Request) -> web.Response:
+@_offers("/api/v1/follow_requests/{id}/authorize", "write:follows")
+async def authorize_request(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
     """Let somebody follow who asked to."""
-
-    async def change(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
-        if not await transaction.execute(ACCEPT_REQUEST, {"me": me, "them": them}):
-            raise not_found()
-        await outbox.follow_created(them, me)
-
-    return await _changed(request, "write:follows", change)
+    if not await transaction.execute(ACCEPT_REQUEST, {"me": me, "them": them}):
+        raise not_found()
+    await outbox.follow_created(them, me)
 
 
-@routes.post("/api/v1/follow_requests/{id}/reject")
-async def reject_request(request: web.Request) -> web.Response:
+@_offers("/api/v1/follow_requests/{id}/reject", "write:follows")
+async def reject_request(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
     """Do not let somebody follow who asked to."""
-
-    async def change(transaction: Transaction, _outbox: Outbox, me: UUID, them: UUID) -> None:
-        if not await transaction.execute(DELETE_REQUEST_TO_ME, {"me": me, "them": them}):
-            raise not_found()
-
-    return await _changed(request, "write:follows", change)
-
-
-def _pair(request: web.Request, scope: str) -> tuple[UUID, UUID]:
-    return require_user(request, scope), account_id(request)
+    if not await _end_request(transaction, outbox, them, me):
+        raise not_found()
 
 
 async def _end_follow(transaction: Transaction, outbox: Outbox, follower: UUID, followee: UUID) -> None:
@@ -211,9 +189,17 @@ async def _end_follow(transaction: Transaction, outbox: Outbox, follower: UUID, 
         await outbox.follow_deleted(follower, followee)
 
 
+async def _end_request(transaction: Transaction, outbox: Outbox, follower: UUID, followee: UUID) -> bool:
+    """Whether there was a request."""
+    ended = await transaction.execute(DELETE_REQUEST, {"me": follower, "them": followee}) > 0
+    if ended:
+        await outbox.follow_requested(follower, followee, undone=True)
+    return ended
+
+
 async def _changed(request: web.Request, scope: str, change: Change) -> web.Response:
     """Make a change between the caller and the account in the path; answers with their relationship."""
-    me, them = _pair(request, scope)
+    me, them = require_user(request, scope), account_id(request)
 
     async def body(transaction: Transaction, outbox: Outbox) -> Entity:
         await require_account(transaction, them)
