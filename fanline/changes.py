@@ -24,8 +24,16 @@ KEY_COLUMNS: dict[str, tuple[str, ...]] = {
     "conversation_mutes": ("user_id", "post_id"),
     "polls": ("id",),
     "poll_votes": ("poll_id", "voter_id", "position"),
+    "markers": ("user_id", "timeline"),
     "heartbeat": ("id",),
     "signal": ("id",),
+}
+
+# Tables whose deletes carry more that is needed: Postgres logs their whole rows (REPLICA IDENTITY FULL).
+MORE_COLUMNS: dict[str, tuple[str, ...]] = {
+    "users": ("created_at",),
+    "follows": ("created_at",),
+    "likes": ("created_at",),
 }
 
 _OPS = ("c", "u", "d", "r")
@@ -36,7 +44,7 @@ class RowChange:
     """One committed change of one row.
 
     `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key
-    only). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it, its own
+    and `MORE_COLUMNS`). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it, its own
     LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. Of a row that a snapshot
     has read it is (0, 0). `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
     reading's). `transaction` is the 32-bit id of the Postgres transaction; None for a row that a snapshot has read and
@@ -77,9 +85,10 @@ def row_change(table: str, record: dict[str, Any]) -> RowChange:
         op = "d"
         if table in KEY_COLUMNS:
             try:
-                record = {column: record[column] for column in KEY_COLUMNS[table]}
+                kept = {column: record[column] for column in KEY_COLUMNS[table]}
             except KeyError as error:
                 raise MalformedEvent(f"The delete of {table} lacks its key {error.args[0]}.") from error
+            record = kept | {column: record[column] for column in MORE_COLUMNS.get(table, ()) if column in record}
     if not isinstance(source_ms, int):
         raise MalformedEvent(f"The change of {table} has no time.")
     if op == "r":

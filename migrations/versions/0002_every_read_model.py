@@ -9,7 +9,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-FILES = ("posts", "notifications", "channels", "trends")
+FILES = ("posts", "notifications", "channels", "trends", "aggregates")
 
 
 def _dialect() -> Dialect:

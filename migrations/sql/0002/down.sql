@@ -1,5 +1,14 @@
 -- Undo of the second revision: tables in an order that needs no CASCADE.
 
+DROP INDEX users_created_at;
+DROP INDEX follows_created_at;
+DROP INDEX likes_created_at;
+DROP INDEX posts_created_at;
+-- only postgres
+ALTER TABLE users REPLICA IDENTITY DEFAULT;
+ALTER TABLE follows REPLICA IDENTITY DEFAULT;
+ALTER TABLE likes REPLICA IDENTITY DEFAULT;
+-- end
 DROP TABLE trend_reviews;
 DROP TABLE email_preferences;
 DROP TABLE notification_deliveries;
