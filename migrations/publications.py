@@ -18,6 +18,8 @@ CAPTURED = (
     "conversation_mutes",
     "polls",
     "poll_votes",
+    "notifications",
+    "markers",
     "heartbeat",
     "signal",
 )

@@ -10,6 +10,7 @@ from fanline.errors import MalformedEvent
 
 EVENT = UUID("00000000-0000-4000-8000-000000000001")
 PROGRESS = Progress("follow.created", 0, 1)
+HEADERS = (("type", b"follow.created"), ("id", str(EVENT).encode()))
 
 
 class Rejected:
@@ -29,7 +30,7 @@ class Rejected:
         pass
 
 
-def message(age_ms: int = 0, headers: Any = (("id", str(EVENT).encode()),)) -> Message:
+def message(age_ms: int = 0, headers: Any = HEADERS) -> Message:
     return Message("follow.created", 0, 0, b"key", b"event", headers, time.time_ns() // 1_000_000 - age_ms)
 
 

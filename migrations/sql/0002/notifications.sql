@@ -18,3 +18,22 @@ CREATE TABLE notification_permissions (
     PRIMARY KEY (user_id, from_account_id)
 );
 CREATE INDEX notification_permissions_from ON notification_permissions (from_account_id);
+
+-- What a notification tells of, as a number (readmodels/notification_rules.py): one row a cause, however often its event
+-- comes, and whether or not it was dismissed. Null in rows that no flow has written.
+ALTER TABLE notifications ADD COLUMN cause bigint;
+-- The moderators' decision that a moderation_warning tells of.
+ALTER TABLE notifications ADD COLUMN moderation_action_id uuid;
+CREATE UNIQUE INDEX notifications_cause ON notifications (user_id, cause);
+-- It also serves the cascade of a deleted recipient.
+DROP INDEX notifications_recipient;
+-- Requests: who has sent what the policy has filtered.
+CREATE INDEX notifications_filtered ON notifications (user_id, from_account_id, id DESC)
+    WHERE filtered AND dismissed_at IS NULL;
+-- Who wants to hear of every post of an author.
+CREATE INDEX follows_notify ON follows (followee_id, follower_id) WHERE notify;
+
+-- only postgres
+-- The change of a row that is gone carries its owner, in whose list it has to be found.
+ALTER TABLE notifications REPLICA IDENTITY FULL;
+-- end
