@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from connectors.applied import AppliedOffsets, Offsets
-from connectors.flows import FLOWS, HEARTBEAT_TOPIC, group_of
+from connectors.flows import FLOWS, HEARTBEAT_TOPIC, group_of, topics_of
 from connectors.heartbeats import Heartbeats, microseconds
 from fanline.database import connect, unavailable
 from fanline.errors import BarrierTimeout
@@ -29,7 +29,7 @@ class Barrier:
 
     def __init__(self, settings: Settings | None = None, flows: Iterable[str] = tuple(FLOWS)) -> None:
         self._settings = settings or get_settings()
-        self._topics = {group_of(flow): FLOWS[flow] for flow in flows}
+        self._topics = {group_of(flow): topics_of(flow) for flow in flows}
         self._heartbeats = Heartbeats(self._settings, "fanline-barrier")
         self._offsets = AppliedOffsets(self._settings, "fanline-barrier")
         self._arrived_us = 0

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from connectors.brake import Brake
 from connectors.flows import dead_letter_topic
 from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, producer_config, typed_error
-from connectors.messages import Message
+from connectors.messages import Message, Replayed
 from fanline.errors import DependencyUnavailable
 from fanline.logging import get_logger
 from fanline.metrics import DEAD_LETTERS
@@ -60,7 +60,9 @@ class DeadLetters:
             offset=message.offset,
         )
         self._produce(message, text, message.value)
-        self.brake.rejected(text)
+        # A person has sent it back on purpose: a hundred that are still bad are no bad deployment.
+        if not isinstance(message, Replayed):
+            self.brake.rejected(text)
 
     def flush(self) -> None:
         """Wait until every letter is delivered; raises `DependencyUnavailable` when Kafka does not take one."""

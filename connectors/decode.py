@@ -8,7 +8,8 @@ from bytewax.dataflow import Stream
 
 from connectors.dead_letter import DeadLetters
 from connectors.kafka_source import Item
-from connectors.messages import Message
+from connectors.messages import Message, Replayed
+from connectors.present import PresentRows
 from connectors.record_decoder import UNUSABLE, RecordDecoder, patiently
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
@@ -36,12 +37,15 @@ def decode_changes(
 
     `convert` turns each `Change` into what the flow works with, or None to drop it; without it changes are passed on.
     `wait_until_visible` is given the transactions of a batch and returns when queries see what they have committed.
+    Changes that were rejected and sent back come as facts of now (connectors/present.py).
     Records that cannot be understood, `convert` included, become dead letters of `flow`, delivered before anything
     of their batch or after is passed on. Raises `DeadLetterBrake` when there are too many.
     """
     settings = settings or get_settings()
     decoder = AvroDecoder(SchemaRegistry(registry_url(settings)).schema)
-    step = ChangeDecoder(decoder.decode, DeadLetters(flow, settings), convert, wait_until_visible)
+    step = ChangeDecoder(
+        decoder.decode, DeadLetters(flow, settings), convert, wait_until_visible, PresentRows(settings)
+    )
     return op.flat_map_batch(step_id, up, step)
 
 
@@ -54,10 +58,11 @@ class ChangeDecoder(RecordDecoder):
         dead_letters: DeadLetters,
         convert: Callable[[Change], Any] | None = None,
         wait_until_visible: Callable[[Collection[int]], None] | None = None,
+        present: Callable[[RowChange], RowChange] | None = None,
     ) -> None:
         super().__init__(dead_letters)
         self._decode, self._convert = decode, convert
-        self._wait_until_visible = wait_until_visible
+        self._wait_until_visible, self._present = wait_until_visible, present
         self._tables: dict[str, str] = {}
         self._transactions: set[int] = set()
 
@@ -66,7 +71,10 @@ class ChangeDecoder(RecordDecoder):
         table = self._tables.get(message.topic)
         if table is None:
             table = self._tables[message.topic] = table_of(message.topic)
-        change = Change(message, row_change(table, patiently(self._decode, value)))
+        row = row_change(table, patiently(self._decode, value))
+        if self._present is not None and isinstance(message, Replayed):
+            row = patiently(self._present, row)
+        change = Change(message, row)
         made = self._made(change)
         if change.change.transaction is not None:
             self._transactions.add(change.change.transaction)

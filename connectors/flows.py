@@ -11,6 +11,9 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
 
 HEARTBEAT_TOPIC = "cdc.heartbeat"
 
+INSTANCE_PORTS = 20
+"""Metrics ports of a flow's instances are this far apart, so that the flows of one machine do not meet."""
+
 _PREFIX = "fanline-"
 
 
@@ -27,6 +30,21 @@ def flow_of(group: str) -> str:
 def dead_letter_topic(flow: str) -> str:
     """Where the flow's rejected records go."""
     return f"dead-letter.{flow}"
+
+
+def retry_topic(flow: str) -> str:
+    """Where the flow alone finds rejected records that an operator has sent back to it (connectors/replay.py)."""
+    return f"retry.{flow}"
+
+
+def topics_of(flow: str) -> tuple[str, ...]:
+    """Everything that a flow reads: its topics and what was sent back to it."""
+    return (*FLOWS[flow], retry_topic(flow))
+
+
+def metrics_port(first_port: int, flow: str, instance: int = 0) -> int:
+    """The port of /metrics of an instance of a flow, where `first_port` is that of the first flow."""
+    return first_port + list(FLOWS).index(flow) + INSTANCE_PORTS * instance
 
 
 def owned(partition: int, instance: int, instances: int) -> bool:

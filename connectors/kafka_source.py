@@ -15,7 +15,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from connectors.discovery import PartitionWatch, list_partitions, until_answered
-from connectors.flows import flow_of
+from connectors.flows import flow_of, retry_topic
 from connectors.kafka_clients import (
     REQUEST_TIMEOUT_SECONDS,
     consumer_config,
@@ -27,6 +27,7 @@ from connectors.lifecycle import pulse, stop_requested
 from connectors.messages import Message, Progress
 from connectors.offsets import Partition, assignment
 from connectors.progress import GroupOffsets, layout_of, register
+from connectors.replay import replayed
 from fanline.errors import StaleOffset
 from fanline.logging import get_logger
 from fanline.metrics import RECORDS
@@ -51,7 +52,7 @@ Snapshot = dict[Partition, int]
 
 
 class KafkaSource(FixedPartitionedSource[Item, Snapshot]):
-    """Records of some topics, and their progress, for one instance of a flow.
+    """Records of some topics and of the flow's retry topic, and their progress, for one instance of a flow.
 
     Starts from the recovery snapshot, else the group's committed offset, else the earliest record (the
     exact rule: `starting_offset`). Raises `StaleOffset` when that offset is no longer in Kafka. Topics that do not
@@ -98,6 +99,8 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         self._offsets = GroupOffsets(group, settings, self._consumer)
         register(self._offsets)
         self._records = {topic: RECORDS.labels(flow_of(group), topic) for topic in topics}
+        self._retries = retry_topic(flow_of(group))
+        topics = (*topics, self._retries)
         self._positions: dict[Partition, _Position] = {}
         self._starts: dict[Partition, int] = {}
         self._untold: set[Partition] = set()
@@ -107,7 +110,7 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         self._ended = False
         self._waiting = False
         known = until_answered(lambda: list_partitions(self._consumer, topics, settings), settings)
-        for topic in sorted(set(topics) - {topic for topic, _ in known}):
+        for topic in sorted(self._records.keys() - {topic for topic, _ in known}):
             _log.warning("topic has no partition for this instance yet", topic=topic)
         self._assign(known)
         self._watch = PartitionWatch(self._consumer, topics, settings, known)
@@ -177,6 +180,7 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         append, new, kind = items.append, tuple.__new__, Message
         last: Message | None = None
         run_topic, run_partition = "", -1
+        retried = False
         for record in records:
             error = record.error()
             if error is not None:
@@ -191,6 +195,7 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
                 if last is not None:
                     self._passed(last)
                 run_topic, run_partition = topic, partition
+                retried = retried or topic == self._retries
             # Twice as fast as calling the class, which goes through a Python function.
             last = new(
                 kind,
@@ -207,11 +212,26 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
             append(last)
         if last is not None:
             self._passed(last)
+        if retried:
+            items = self._as_they_were(items)
         if items:
             self._waiting = False
             self._count(items)
         self._schedule()
         return items
+
+    def _as_they_were(self, items: list[Item]) -> list[Item]:
+        """The items, those of the retry topic as they were in their own topics."""
+        made: list[Item] = []
+        for item in items:
+            if type(item) is Message and item.topic == self._retries:
+                found = replayed(item)
+                if found is None:
+                    _log.warning("record in the retry topic without its origin", topic=item.topic, offset=item.offset)
+                    continue
+                item = found
+            made.append(item)
+        return made
 
     def _passed(self, message: Message) -> None:
         place = (message.topic, message.partition)
@@ -267,7 +287,8 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
             next(iter(self._records.values())).inc(len(items))
             return
         for topic, count in Counter(item.topic for item in items).items():
-            self._records[topic].inc(count)
+            if topic in self._records:
+                self._records[topic].inc(count)
 
     def _stale(self, topic: str, partition: int) -> StaleOffset:
         position = self._positions[topic, partition]

@@ -15,6 +15,25 @@ class Message(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]]
     timestamp_ms: int
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Topic and partition whose `Progress` tells that the record is done."""
+        return (self.topic, self.partition)
+
+
+class Replayed(Message):
+    """A rejected record that was sent back: it looks as it did in its own topic, but was read from a retry topic.
+
+    Changes that came after it have been applied already, so what it tells of a row may be out of date.
+    """
+
+    retried: tuple[str, int] = ("", 0)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The retry topic and its partition."""
+        return self.retried
+
 
 class Progress(NamedTuple):
     """Everything of a partition below `offset` has been emitted before this item.

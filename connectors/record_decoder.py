@@ -18,6 +18,7 @@ REGISTRY_PAUSE_SECONDS = 0.5
 UNUSABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 _log = get_logger(__name__)
 
@@ -70,8 +71,8 @@ class RecordDecoder(ABC):
         return made
 
 
-def patiently(decode: Callable[[bytes], T], value: bytes) -> T:
-    """`decode(value)`, again while the registry, which is asked once a schema, is away.
+def patiently(decode: Callable[[S], T], value: S) -> T:
+    """`decode(value)`, again while the server that it asks (mostly the registry, once a schema) is away.
 
     Raises `DependencyUnavailable` only when the process has been asked to stop meanwhile.
     """
@@ -84,5 +85,5 @@ def patiently(decode: Callable[[bytes], T], value: bytes) -> T:
                 raise
             if not waiting:
                 waiting = True
-                _log.warning("waiting for the schema registry", error=str(error))
+                _log.warning("waiting to decode", error=str(error))
             time.sleep(REGISTRY_PAUSE_SECONDS)

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     ResourceType,
 )
 
-from connectors.flows import FLOWS, dead_letter_topic
+from connectors.flows import FLOWS, dead_letter_topic, retry_topic
 from fanline import addresses
 from fanline.errors import DependencyUnavailable, FanlineError
 from fanline.settings import Settings
@@ -40,6 +40,9 @@ HEARTBEATS = {
 EVENTS = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
 # Long enough that a person finds the cause after a holiday and replays them.
 DEAD_LETTERS = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
+
+# A record with the headers that tell where it came from is larger than it was in its own topic.
+RETRIES = EVENTS | {"max.message.bytes": str(4 * 1024 * 1024)}
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def wanted(settings: Settings) -> list[Topic]:
         *topics(single, 1, HEARTBEATS),
         *topics(contracts.load(), settings.kafka_partitions, EVENTS),
         *topics(map(dead_letter_topic, FLOWS), 1, DEAD_LETTERS),
+        *topics(map(retry_topic, FLOWS), settings.kafka_partitions, RETRIES),
     ]
 
 

@@ -22,15 +22,12 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from prometheus_client import start_http_server
 
 from connectors import lifecycle
-from connectors.flows import FLOWS
+from connectors.flows import FLOWS, metrics_port
 from connectors.progress import close_groups
 from fanline.errors import ConfigurationError, FanlineError
 from fanline.logging import configure_logging, get_logger
 from fanline.settings import Settings, get_settings
 from fanline.tracing import configure_tracing, shut_down_tracing
-
-# Ports of a flow's instances are this far apart, so that the flows of a local stack do not meet.
-INSTANCE_PORTS = 10
 
 _log = get_logger(__name__)
 
@@ -121,8 +118,7 @@ def recovery_dir(name: str, settings: Settings) -> Path:
 
 def serve_metrics(name: str, settings: Settings) -> None:
     """Serve /metrics on FANLINE_METRICS_PORT or the flow's own port; raises `ConfigurationError` when it is taken."""
-    own = settings.flows_metrics_port + list(FLOWS).index(name) + INSTANCE_PORTS * settings.flow_instance
-    port = settings.metrics_port or own
+    port = settings.metrics_port or metrics_port(settings.flows_metrics_port, name, settings.flow_instance)
     try:
         start_http_server(port, addr=settings.host)
     except OSError as error:

@@ -18,6 +18,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("topics", "connectors.cli_topics:topics", "Create or compare Kafka topics."),
     ("schemas", "schemas.cli:schemas", "Check or register the domain events' schemas."),
     ("connectors", "connectors.cli:connectors", "Compare, apply and steer Debezium's connectors."),
+    ("dlq", "connectors.cli_dlq:dlq", "Show, replay or drop records that flows could not take."),
     ("dataflow", "dataflows.cli:dataflow", "Run one dataflow."),
     ("api", "api.cli:api", "Serve the API."),
     ("keys", "api.cli:keys", "Rotate the keys that sign access tokens."),

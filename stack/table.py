@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from connectors.flows import FLOWS, metrics_port
 from fanline.settings import Settings
 from stack import configuration
 from stack.layout import Layout
-
-FLOWS = ("followers", "timelines", "cards")
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,8 @@ def _dataflows(settings: Settings) -> tuple[Process, ...]:
             environment={"FANLINE_METRICS_PORT": str(port)},
             supervised=True,
         )
-        for port, name in enumerate(FLOWS, settings.flows_metrics_port)
+        for name in FLOWS
+        for port in (metrics_port(settings.flows_metrics_port, name),)
     )
 
 

@@ -1,0 +1,211 @@
+"""Reads and writes dead-letter topics for an operator: `fanline dlq` and the pipeline page."""
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from connectors.flows import dead_letter_topic, retry_topic
+from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, consumer_config, typed_error, typed_errors
+from connectors.letters import RESOLUTION, Ledger, Letter, Resolution, own_headers, resolution_value
+from connectors.messages import Message
+from connectors.replay import retry_headers
+from fanline.errors import ConfigurationError, DependencyUnavailable, FanlineError
+from fanline.settings import Settings
+
+# Letters in one transaction: enough that commits cost little, few enough that flows do not wait for one.
+LETTERS_A_TRANSACTION = 500
+TRANSACTION_SECONDS = 30.0
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+
+
+class LetterReader:
+    """Reads one flow's letters from where the last read ended. One thread only; use it in a `with` statement."""
+
+    def __init__(self, flow: str, settings: Settings) -> None:
+        self._settings, self._topic = settings, dead_letter_topic(flow)
+        self._consumer = Consumer(consumer_config(settings, "fanline-dlq", f"dlq-{flow}"))
+        self._assigned = self._ended = False
+
+    def __enter__(self) -> "LetterReader":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close()
+
+    def records(self) -> Iterator[Message]:
+        """Everything up to the end at the first time, later what has arrived since; resolutions included.
+
+        Raises `DependencyUnavailable`.
+        """
+        with typed_errors(self._settings):
+            if not self._assigned and not self._assign():
+                return
+            while True:
+                # A wait ends with the first record; for more than one it would last until all have come.
+                first = [] if self._ended else self._consumer.consume(1, REQUEST_TIMEOUT_SECONDS)
+                batch = first + self._consumer.consume(500, 0)
+                if not batch and not self._ended:
+                    raise DependencyUnavailable(f"Kafka does not give the records of {self._topic}.")
+                for record in batch:
+                    error = record.error()
+                    if error is None:
+                        yield message_of(record)
+                    else:
+                        self._take_event(error)
+                if self._ended and not batch:
+                    return
+
+    def _take_event(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._ended = True
+        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            # Retention has removed what would come next: from the start of what is left.
+            self._assigned, self._ended = False, True
+        elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
+            raise typed_error(self._settings, error)
+
+    def _assign(self) -> bool:
+        found = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_SECONDS).topics[self._topic]
+        if found.error is not None:
+            return False
+        self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        self._assigned, self._ended = True, False
+        return True
+
+
+def read_ledger(flow: str, settings: Settings) -> Ledger:
+    """All of a flow's letters and what has become of them."""
+    ledger = Ledger()
+    with LetterReader(flow, settings) as reader:
+        for record in reader.records():
+            ledger.take(record)
+    return ledger
+
+
+def read_records(flow: str, letters: Collection[Letter], settings: Settings) -> Iterator[tuple[Letter, Message]]:
+    """The chosen letters with their records, in order."""
+    chosen = {letter.offset: letter for letter in letters}
+    with LetterReader(flow, settings) as reader:
+        for record in reader.records():
+            if record.offset in chosen:
+                yield chosen[record.offset], record
+
+
+class Resolver:
+    """Replays or drops letters, each once, also when two operators try at the same time or the process dies.
+
+    What is sent back and the record that says so are one Kafka transaction, and a later `Resolver` of the same flow
+    ends an earlier one. Read the letters after it is made.
+    """
+
+    def __init__(self, flow: str, settings: Settings) -> None:
+        self._flow, self._settings = flow, settings
+        config = client_config(settings, f"dlq-{flow}") | {
+            "transactional.id": f"fanline-dlq-{flow}",
+            "message.max.bytes": MAX_REQUEST_BYTES,
+            "compression.type": "lz4",
+        }
+        self._producer = Producer(config)
+        with typed_errors(settings):
+            self._producer.init_transactions(TRANSACTION_SECONDS)
+
+    def drop(self, letters: Sequence[Letter]) -> None:
+        """Say that nobody needs the letters any more; they stay in the topic until it forgets them."""
+        with self._transaction():
+            self._resolve("dropped", [letter.offset for letter in letters])
+
+    def replay(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Send the records back to the flow; returns those that cannot be, as their value is nowhere any more."""
+        partitions = self._partitions()
+        gone: list[Letter] = []
+        batch: list[tuple[Letter, Message]] = []
+        for letter, record in read_records(self._flow, letters, self._settings):
+            if letter.omitted_bytes is not None:
+                original = fetch(letter, self._settings)
+                if original is None:
+                    gone.append(letter)
+                    continue
+                record = record._replace(value=original)
+            batch.append((letter, record))
+            if len(batch) == LETTERS_A_TRANSACTION:
+                self._send(batch, partitions)
+                batch = []
+        if batch:
+            self._send(batch, partitions)
+        return gone
+
+    def _send(self, batch: Sequence[tuple[Letter, Message]], partitions: int) -> None:
+        topic = retry_topic(self._flow)
+        with self._transaction():
+            for letter, record in batch:
+                headers = retry_headers(*letter.origin, letter.original_ms, own_headers(record))
+                # Spelled out, as the client's types take one kind of list for headers.
+                self._producer.produce(
+                    topic,
+                    record.value,
+                    record.key,
+                    partition=letter.origin.partition % partitions,
+                    headers=[(name, value) for name, value in headers],
+                )
+            self._resolve("replayed", [letter.offset for letter, _ in batch])
+
+    def _resolve(self, how: Resolution, offsets: Sequence[int]) -> None:
+        self._producer.produce(
+            dead_letter_topic(self._flow), resolution_value(offsets), partition=0, headers=[(RESOLUTION, how.encode())]
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._producer.begin_transaction()
+            yield
+            self._producer.commit_transaction(TRANSACTION_SECONDS)
+        except KafkaException as error:
+            fault = error.args[0]
+            if fault.code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED):
+                raise FanlineError(
+                    f"Somebody else deals with the dead letters of {self._flow} at this moment."
+                ) from error
+            if fault.txn_requires_abort():
+                self._producer.abort_transaction(TRANSACTION_SECONDS)
+            raise typed_error(self._settings, fault) from error
+
+    def _partitions(self) -> int:
+        topic = retry_topic(self._flow)
+        with typed_errors(self._settings):
+            found = self._producer.list_topics(topic, timeout=REQUEST_TIMEOUT_SECONDS).topics[topic]
+        if found.error is not None:
+            raise ConfigurationError(f"There is no topic {topic}: run fanline topics.")
+        return len(found.partitions)
+
+
+def fetch(letter: Letter, settings: Settings) -> bytes | None:
+    """The value of a letter's record in its own topic; None when it is not there any more."""
+    topic, partition, offset = letter.origin
+    with (
+        typed_errors(settings),
+        contextlib.closing(Consumer(consumer_config(settings, "fanline-dlq", "dlq"))) as reader,
+    ):
+        reader.assign([TopicPartition(topic, partition, offset)])
+        for record in reader.consume(1, REQUEST_TIMEOUT_SECONDS):
+            if record.error() is None and record.offset() == offset:
+                return record.value()
+    return None
+
+
+def message_of(record: object) -> Message:
+    """A client's record as a `Message`."""
+    return Message(
+        record.topic(),  # type: ignore[attr-defined]
+        record.partition(),  # type: ignore[attr-defined]
+        record.offset(),  # type: ignore[attr-defined]
+        record.key(),  # type: ignore[attr-defined]
+        record.value(),  # type: ignore[attr-defined]
+        record.headers() or (),  # type: ignore[attr-defined]
+        record.timestamp()[1],  # type: ignore[attr-defined]
+    )
