@@ -7,6 +7,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 from psycopg.types.json import Jsonb
 
+from api import follow_requests
 from api.auth.principal import require_user, viewer_of
 from api.body import read_body, read_query
 from api.context import Context, context_of
@@ -111,6 +112,8 @@ async def update_credentials(request: web.Request) -> web.Response:
             if row is None:
                 raise not_found()
             await outbox.account_updated(row)
+            if changes.get("locked") is False:
+                await follow_requests.grant(transaction, outbox, user_id, None)
 
         await write(context, user_id, body)
     return json_response(await credential_account(context, user_id))
@@ -143,15 +146,15 @@ async def account_statuses(request: web.Request) -> web.Response:
     author = account_id(request)
     wanted = read_query(request, StatusFilter)
     page = read_page(request)
-    query = f"SELECT p.id FROM posts p WHERE p.author_id = %(author)s AND {listed('p')}"
+    # From the pins, which are few: a profile may have any number of posts.
+    source = "pins i JOIN posts p ON p.id = i.post_id AND i.user_id = p.author_id" if wanted.pinned else "posts p"
+    query = f"SELECT p.id FROM {source} WHERE p.author_id = %(author)s AND {listed('p')}"
     if wanted.exclude_replies:
         query += " AND (p.in_reply_to_account_id IS NULL OR p.in_reply_to_account_id = p.author_id)"
     if wanted.exclude_reblogs:
         query += " AND p.repost_of_id IS NULL"
     if wanted.only_media:
         query += " AND EXISTS (SELECT 1 FROM media m WHERE m.post_id = p.id)"
-    if wanted.pinned:
-        query += " AND EXISTS (SELECT 1 FROM pins i WHERE i.post_id = p.id AND i.user_id = p.author_id)"
     if wanted.tagged:
         query += (
             " AND EXISTS (SELECT 1 FROM post_hashtags ph JOIN hashtags h ON h.id = ph.hashtag_id"

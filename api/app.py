@@ -20,9 +20,9 @@ EXCHANGE_SECONDS = 0.5
 BOUNDARIES: Final = {
     "auth": ("api.auth.applications", "api.auth.oauth", "api.auth.authorize"),
     "accounts": ("api.signup", "api.accounts"),
-    "graph": ("api.relationships", "api.graph"),
+    "graph": ("api.relationships", "api.graph", "api.follow_requests"),
     "statuses": ("api.status_writes", "api.statuses", "api.reposts"),
-    "engagement": ("api.engagement",),
+    "engagement": ("api.engagement", "api.engagement_lists"),
     "timelines": ("api.timelines", "api.public_timelines", "api.markers"),
     "instance": ("api.instance", "api.pictures"),
 }

@@ -8,6 +8,7 @@ from uuid import UUID
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from api import follow_requests
 from api.accounts import account_id, require_account
 from api.auth.principal import require_user
 from api.body import read_body
@@ -41,15 +42,6 @@ SET show_reblogs = coalesce(%(reblogs)s, show_reblogs), notify = coalesce(%(noti
 WHERE follower_id = %(me)s AND followee_id = %(them)s
 """
 DELETE_FOLLOW = "DELETE FROM follows WHERE follower_id = %(me)s AND followee_id = %(them)s"
-DELETE_REQUEST = "DELETE FROM follow_requests WHERE follower_id = %(me)s AND followee_id = %(them)s"
-ACCEPT_REQUEST = """
-WITH request AS (
-  DELETE FROM follow_requests WHERE follower_id = %(them)s AND followee_id = %(me)s
-  RETURNING follower_id, followee_id, show_reblogs, notify, languages
-)
-INSERT INTO follows (follower_id, followee_id, show_reblogs, notify, languages) SELECT * FROM request
-ON CONFLICT (follower_id, followee_id) DO NOTHING
-"""
 INSERT_BLOCK = "INSERT INTO blocks (blocker_id, blocked_id) VALUES (%(me)s, %(them)s) ON CONFLICT DO NOTHING"
 DELETE_BLOCK = "DELETE FROM blocks WHERE blocker_id = %(me)s AND blocked_id = %(them)s"
 UPSERT_MUTE = """
@@ -115,7 +107,10 @@ async def follow(request: web.Request) -> web.Response:
             else:
                 await transaction.execute(UPDATE.format(table="follow_requests"), parameters)
             return
-        await transaction.execute(DELETE_REQUEST, parameters)
+        # What they asked for when the account was locked, they now have.
+        await follow_requests.grant(transaction, outbox, them, me)
+        if await transaction.execute(UPDATE.format(table="follows"), parameters):
+            return
         if await transaction.execute(INSERT.format(table="follows"), parameters):
             await outbox.follow_created(me, them)
 
@@ -125,7 +120,7 @@ async def follow(request: web.Request) -> web.Response:
 @_offers("/api/v1/accounts/{id}/unfollow", "write:follows")
 async def unfollow(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
     """No longer follow, and take a request back."""
-    await _end_request(transaction, outbox, me, them)
+    await follow_requests.end(transaction, outbox, me, them)
     await _end_follow(transaction, outbox, me, them)
 
 
@@ -140,7 +135,7 @@ async def block(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) 
     """Block; nobody of the two follows the other any longer, or asks to."""
     await transaction.execute(INSERT_BLOCK, {"me": me, "them": them})
     for follower, followee in ((me, them), (them, me)):
-        await _end_request(transaction, outbox, follower, followee)
+        await follow_requests.end(transaction, outbox, follower, followee)
         await _end_follow(transaction, outbox, follower, followee)
 
 
@@ -172,29 +167,20 @@ async def unmute(transaction: Transaction, _outbox: Outbox, me: UUID, them: UUID
 @_offers("/api/v1/follow_requests/{id}/authorize", "write:follows")
 async def authorize_request(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
     """Let somebody follow who asked to."""
-    if not await transaction.execute(ACCEPT_REQUEST, {"me": me, "them": them}):
+    if not await follow_requests.grant(transaction, outbox, me, them):
         raise not_found()
-    await outbox.follow_created(them, me)
 
 
 @_offers("/api/v1/follow_requests/{id}/reject", "write:follows")
 async def reject_request(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
     """Do not let somebody follow who asked to."""
-    if not await _end_request(transaction, outbox, them, me):
+    if not await follow_requests.end(transaction, outbox, them, me):
         raise not_found()
 
 
 async def _end_follow(transaction: Transaction, outbox: Outbox, follower: UUID, followee: UUID) -> None:
     if await transaction.execute(DELETE_FOLLOW, {"me": follower, "them": followee}):
         await outbox.follow_deleted(follower, followee)
-
-
-async def _end_request(transaction: Transaction, outbox: Outbox, follower: UUID, followee: UUID) -> bool:
-    """Whether there was a request."""
-    ended = await transaction.execute(DELETE_REQUEST, {"me": follower, "them": followee}) > 0
-    if ended:
-        await outbox.follow_requested(follower, followee, undone=True)
-    return ended
 
 
 async def _changed(request: web.Request, scope: str, change: Change) -> web.Response:

@@ -15,7 +15,7 @@ from aiohttp import web
 from api.errors import bad_request
 from fanline.ids import MAX_ID
 
-C = TypeVar("C", int, UUID)
+C = TypeVar("C")
 Item = TypeVar("Item")
 
 
@@ -58,12 +58,12 @@ class Page(Generic[C]):
 
 def read_page(request: web.Request, default: int = 20, maximum: int = 40) -> Page[int]:
     """The page of a list of posts (64-bit identifiers); raises `ApiError` 400."""
-    return _read_page(request, post_id, default, maximum)
+    return read_page_of(request, post_id, default, maximum)
 
 
 def read_account_page(request: web.Request, default: int = 40, maximum: int = 80) -> Page[UUID]:
     """The page of a list of accounts (UUIDs); raises `ApiError` 400."""
-    return _read_page(request, UUID, default, maximum)
+    return read_page_of(request, UUID, default, maximum)
 
 
 def post_id(text: str) -> int:
@@ -82,7 +82,8 @@ def link_header(request: web.Request, public_url: str, newest: object, oldest: o
     return {"Link": f'<{base}?{older}>; rel="next", <{base}?{newer}>; rel="prev"'}
 
 
-def _read_page(request: web.Request, parse: Callable[[str], C], default: int, maximum: int) -> Page[C]:
+def read_page_of(request: web.Request, parse: Callable[[str], C], default: int, maximum: int) -> Page[C]:
+    """The page of a list whose cursors `parse` reads, raising `ValueError`; raises `ApiError` 400."""
     query = request.query
     if not query:
         return Page(default)

@@ -1,4 +1,4 @@
-"""What is between two people, and lists of people: followers, following, requests, blocks, mutes."""
+"""What is between two people, and lists of people: followers, following, blocks, mutes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,6 @@ WHERE u.id = ANY(%(ids)s::uuid[])
 """
 FOLLOWERS = "SELECT f.follower_id AS id FROM follows f WHERE f.followee_id = %(owner)s"
 FOLLOWING = "SELECT f.followee_id AS id FROM follows f WHERE f.follower_id = %(owner)s"
-REQUESTS = "SELECT r.follower_id AS id FROM follow_requests r WHERE r.followee_id = %(owner)s"
 BLOCKS = "SELECT b.blocked_id AS id FROM blocks b WHERE b.blocker_id = %(owner)s"
 MUTES = """
 SELECT m.muted_id AS id FROM mutes m
@@ -93,12 +92,6 @@ async def followers(request: web.Request) -> web.Response:
 async def following(request: web.Request) -> web.Response:
     """Whom the account follows, in the order of their ids."""
     return await _people(request, account_id(request), FOLLOWING, "f.followee_id")
-
-
-@routes.get("/api/v1/follow_requests")
-async def follow_requests(request: web.Request) -> web.Response:
-    """Who asks to follow the caller, in the order of their ids."""
-    return await _people(request, require_user(request, "read:follows"), REQUESTS, "r.follower_id")
 
 
 @routes.get("/api/v1/blocks")

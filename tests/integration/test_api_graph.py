@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from fanline.avro import AvroDecoder
+from schemas import contracts
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
 
@@ -76,6 +78,48 @@ async def test_a_locked_account_is_asked_first(api: Api) -> None:
     (await api.post(f"/api/v1/follow_requests/{carol.id}/authorize", bob)).fails(404)
     assert (await act(api, carol, "follow", bob))["requested"] is True
     assert (await act(api, carol, "unfollow", bob))["requested"] is False
+
+
+async def test_requests_are_listed_newest_first_and_told_of_once(api: Api) -> None:
+    ann, *fans = await api.people("ann", "fan1", "fan2", "fan3", "fan4")
+    await api.request("PATCH", "/api/v1/accounts/update_credentials", ann, data={"locked": "true"})
+    for fan in fans:
+        await act(api, fan, "follow", ann)
+        await act(api, fan, "follow", ann, notify=True)
+    page = await api.get("/api/v1/follow_requests?limit=3", ann)
+    assert [account["id"] for account in page.ok()] == [fan.id for fan in reversed(fans[1:])]
+    following = page.headers["Link"].split(">")[0].strip("<")
+    assert await ids(api, following, ann) == [fans[0].id]
+    await act(api, fans[0], "unfollow", ann)
+    (await api.post(f"/api/v1/follow_requests/{fans[1].id}/reject", ann)).ok()
+    await act(api, fans[2], "block", ann)
+    rows = await api.context.database.rows(
+        "SELECT payload FROM outbox WHERE aggregatetype = 'follow.requested' AND aggregateid = %(id)s"
+        " ORDER BY created_at",
+        {"id": ann.id},
+    )
+    decoder = AvroDecoder(lambda _: contracts.load()["follow.requested"].text)
+    events = [decoder.decode(row["payload"]) for row in rows]
+    assert [(event["follower_id"], event["undone"]) for event in events] == [
+        *((fan.id, False) for fan in fans),
+        *((fan.id, True) for fan in fans[:3]),
+    ]
+    assert await ids(api, "/api/v1/follow_requests", ann) == [fans[3].id]
+
+
+async def test_whoever_unlocks_their_account_lets_everybody_in_who_asked(api: Api) -> None:
+    ann, bob, carol = await api.people("ann", "bob", "carol")
+    await api.request("PATCH", "/api/v1/accounts/update_credentials", ann, data={"locked": "true"})
+    await act(api, bob, "follow", ann, reblogs=False)
+    await act(api, carol, "follow", ann)
+    await api.request("PATCH", "/api/v1/accounts/update_credentials", ann, data={"locked": "false"})
+    assert set(await ids(api, f"/api/v1/accounts/{ann.id}/followers")) == {bob.id, carol.id}
+    seen = await relation(api, bob, ann)
+    assert (seen["following"], seen["requested"], seen["showing_reblogs"]) == (True, False, False)
+    rows = await api.context.database.rows(
+        "SELECT 1 FROM outbox WHERE aggregatetype = 'follow.created' AND aggregateid = %(id)s", {"id": ann.id}
+    )
+    assert len(rows) == 2
 
 
 async def test_a_block_ends_follows_in_both_directions_and_forbids_new_ones(api: Api) -> None:
