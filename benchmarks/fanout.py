@@ -3,7 +3,8 @@
 Authors with 1,000 followers each post into warm timelines that are full. The posts wait in `cdc.posts` before the
 worker starts, so that it is never short of work; in one partition, so that they come in their order, as posts do.
 The ceiling is the same operation, RPUSHX of 8 bytes to the same keys on the same server, pipelined by
-redis-benchmark (by our own sender where that program is missing), before and after.
+redis-benchmark (by our own sender where that program is missing), before and after. As posts of one author that wait
+together share their commands, the worker can be above it: `ceiling_joined` is RPUSHX of as many entries at a time.
 """
 
 import re
@@ -65,10 +66,13 @@ def main() -> dict[str, Any]:
             before = ceiling(server)
             figures = deliver(server, environment | {"FANLINE_REDIS_URL": server.url})
             after = ceiling(server)
+            joined = round(figures["deliveries"] / figures["pushes"])
+            ceiling_joined = joined * ceiling(server, joined)
     return finish(
         "fanout", value=figures["rate"], unit="deliveries/s", ceiling=round((before + after) / 2),
         ceiling_by="redis-benchmark" if shutil.which("redis-benchmark") else "own pipelined sender",
-        ceilings=[before, after], deliveries=figures["deliveries"],
+        ceilings=[before, after], deliveries=figures["deliveries"], entries_per_command=joined,
+        ceiling_joined=round(ceiling_joined), ratio_joined=round(figures["rate"] / ceiling_joined, 3),
         redis_commands_per_delivery=figures["commands"], sql_per_delivery=figures["sql"], **memory,
     )  # fmt: skip
 
@@ -154,6 +158,7 @@ def deliver(server: Valkey, environment: dict[str, str]) -> dict[str, Any]:
             done, last = found, now
             time.sleep(0.02)
         sql = metric(metrics, "fanline_sql_statements_total")
+        pushes = metric(metrics, "fanline_batch_size_sum")
     finally:
         flow.terminate()
         flow.wait(30)
@@ -162,32 +167,47 @@ def deliver(server: Valkey, environment: dict[str, str]) -> dict[str, Any]:
     return {
         "rate": round((expected - done_first) / (last - first)),
         "deliveries": expected,
+        "pushes": pushes,
         "commands": round(used / expected, 4),
         "sql": sql / expected,
     }
 
 
-def ceiling(server: Valkey) -> float:
-    """RPUSHX a second that the server takes, pipelined, one connection."""
+def ceiling(server: Valkey, entries: int = 1) -> float:
+    """RPUSHX of so many entries a second that the server takes, pipelined, one connection."""
     key = "t:{00000000-0000-4000-8000-__rand_int__}"
     program = shutil.which("redis-benchmark")
     if program is None:
-        return own_ceiling(server)
-    arguments = ["-p", str(server.port), "-n", "2000000", "-c", "1", "-P", "1000", "-r", str(PEOPLE), "--csv"]
+        return own_ceiling(server, entries)
+    arguments = [
+        "-p",
+        str(server.port),
+        "-n",
+        str(2_000_000 // entries),
+        "-c",
+        "1",
+        "-P",
+        "1000",
+        "-r",
+        str(PEOPLE),
+        "--csv",
+    ]
     # Eight bytes that are an older id than any post's, so that the flow's cuts meet lists as they are in production.
-    done = subprocess.run([program, *arguments, "RPUSHX", key, "\x01" * 8], capture_output=True, text=True, check=True)
+    command = ["RPUSHX", key, *["\x01" * 8] * entries]
+    done = subprocess.run([program, *arguments, *command], capture_output=True, text=True, check=True)
     trim(server)
     found = re.search(r'^"RPUSHX[^"]*","([0-9.]+)"', done.stdout, re.MULTILINE)
     assert found, done.stdout
     return float(found.group(1))
 
 
-def own_ceiling(server: Valkey) -> float:
+def own_ceiling(server: Valkey, entries: int) -> float:
     """The same with prepared bytes over one socket."""
     nodes = connect(server)
-    suffix = timelines.push_suffix(pack_id(1))
     payloads = [
-        suffix.join(timelines.push_prefix(reader.bytes) for reader in READERS[start : start + 1_000]) + suffix
+        timelines.pushes(
+            [timelines.push_prefix(reader.bytes) for reader in READERS[start : start + 1_000]], [pack_id(1)] * entries
+        )
         for start in range(0, PEOPLE, 1_000)
     ]
     started = time.perf_counter()

@@ -13,7 +13,7 @@ from fanline.tracing import record_span
 from readmodels.fan_out import FanOut
 from readmodels.followers import split_ids
 from readmodels.spreading import Chunk
-from readmodels.timelines import compact, push_prefix, push_suffix, timeline_key
+from readmodels.timelines import compact, push_prefix, pushes, timeline_key
 from sinks.redis import RedisWrite
 
 # Followers whose prefixes are kept: some 40 MB.
@@ -30,10 +30,6 @@ class Prepared:
         self.followers: list[bytes] = []
         self.prefixes: list[bytes] = []
 
-    def payload(self, suffix: bytes) -> bytes:
-        """One RPUSHX a follower."""
-        return suffix.join(self.prefixes) + suffix
-
 
 class Deliveries:
     """Makes the writes of a flow; `cap` and `slack` are the timelines' (FANLINE_TIMELINE_CAP, _SLACK)."""
@@ -46,20 +42,21 @@ class Deliveries:
         self._kept = 0
 
     def writes(self, chunks: Iterable[Chunk]) -> Iterator[RedisWrite]:
-        """The writes that push each chunk's post to its followers' timelines."""
+        """The writes that push each chunk's posts to its followers' timelines."""
         nodes = self._performer.nodes
         for chunk in chunks:
-            suffix = push_suffix(chunk.fan_out.entry)
+            entries = [fan_out.entry for fan_out in chunk.fan_outs]
             parts = self._prepare(chunk, nodes)
             for number, part in enumerate(parts):
-                is_last = chunk.fan_out.is_done and number == len(parts) - 1
+                is_last = number == len(parts) - 1
+                done = [fan_out for fan_out in chunk.fan_outs if fan_out.is_done] if is_last else []
                 yield RedisWrite(
-                    part.node, part.payload(suffix), len(part.followers),
-                    _Answer(self, part, chunk.fan_out if is_last else None),
+                    part.node, pushes(part.prefixes, entries), len(part.followers),
+                    _Answer(self, part, len(entries), done),
                 )  # fmt: skip
 
     def _prepare(self, chunk: Chunk, nodes: RedisNodes) -> list[Prepared]:
-        key = chunk.fan_out.author, chunk.index
+        key = chunk.fan_outs[0].author, chunk.index
         kept = self._prepared.get(key)
         if kept is not None and kept[0] == chunk.followers:
             self._prepared.move_to_end(key)
@@ -82,12 +79,12 @@ class Deliveries:
         if key in self._prepared:
             self._kept -= len(self._prepared.pop(key)[0]) // 16
 
-    def answered(self, part: Prepared, fan_out: FanOut | None, lengths: Sequence[int]) -> list[RedisWrite]:
+    def answered(self, part: Prepared, posts: int, done: Sequence[FanOut], lengths: Sequence[int]) -> list[RedisWrite]:
         """Counts what was delivered; the writes that cut timelines which have grown too long."""
         cold = lengths.count(0)
-        DELIVERIES.inc(len(lengths) - cold)
-        DELIVERIES_COLD.inc(cold)
-        if fan_out is not None:
+        DELIVERIES.inc((len(lengths) - cold) * posts)
+        DELIVERIES_COLD.inc(cold * posts)
+        for fan_out in done:
             _observe(fan_out)
         # The length counts the header too.
         if max(lengths) <= self._full + 1:
@@ -101,13 +98,13 @@ class Deliveries:
 class _Answer:
     """What to do with a write's replies."""
 
-    __slots__ = ("_deliveries", "_fan_out", "_part")
+    __slots__ = ("_deliveries", "_done", "_part", "_posts")
 
-    def __init__(self, deliveries: Deliveries, part: Prepared, fan_out: FanOut | None) -> None:
-        self._deliveries, self._part, self._fan_out = deliveries, part, fan_out
+    def __init__(self, deliveries: Deliveries, part: Prepared, posts: int, done: Sequence[FanOut]) -> None:
+        self._deliveries, self._part, self._posts, self._done = deliveries, part, posts, done
 
     def __call__(self, replies: list[Any]) -> list[RedisWrite]:
-        return self._deliveries.answered(self._part, self._fan_out, replies)
+        return self._deliveries.answered(self._part, self._posts, self._done, replies)
 
 
 def _observe(fan_out: FanOut) -> None:

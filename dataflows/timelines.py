@@ -29,7 +29,7 @@ from sinks.redis import RedisSink, RedisWrite
 NAME = "timelines"
 
 # Deliveries in one turn of the flow: enough to keep Redis busy while the next ones are read, few enough that a new post
-# waits for some milliseconds at most. A turn is asked for in chunks, whose size is learned from the turns before.
+# waits for some milliseconds at most. Turns are asked for in chunks; what a chunk delivers is learned on the way.
 DELIVERIES_A_TURN = 16_000
 MOST_CHUNKS_A_TURN = 512
 # Posts that are spread side by side. The flow reads no further while there are more: what is read is kept in memory and
@@ -60,7 +60,7 @@ def arrival(item: Change) -> Arrival | None:
         source_ms=item.change.source_ms,
         traceparent=row["traceparent"],
     )
-    return Arrival((item.message.topic, item.message.partition), post)
+    return Arrival(item.message.place, post)
 
 
 class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, State]):
@@ -103,7 +103,7 @@ class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, Sta
         wanted = min(MOST_CHUNKS_A_TURN, 1 + int(DELIVERIES_A_TURN / self._chunk_size))
         chunks = self._performer.run(advance(self._queue, wanted))
         if chunks:
-            size = sum(len(chunk.followers) for chunk in chunks) / 16 / len(chunks)
+            size = sum(len(chunk.followers) * len(chunk.fan_outs) for chunk in chunks) / 16 / len(chunks)
             self._chunk_size = max(1.0, (self._chunk_size + size) / 2)
         writes: list[RedisWrite | Progress] = list(self._deliveries.writes(chunks))
         return writes + self._queue.release()

@@ -1,7 +1,8 @@
 """The order in which posts are spread over their authors' chunks of followers.
 
 Pure: it decides which chunk comes next and when the log counts as passed; whoever uses it reads and writes. Posts take
-turns, a chunk each, so that a post with a hundred followers does not wait for one with a million.
+turns, a chunk each, so that a post with a hundred followers does not wait for one with a million. Posts of one author
+that wait for the same chunk share a turn: whatever is behind is caught up with fewer commands than deliveries.
 """
 
 from collections import deque
@@ -11,6 +12,9 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 Source = TypeVar("Source", bound=Hashable)
+
+POSTS_A_TURN = 32
+"""Posts that share a turn at most, so that a turn stays short."""
 
 
 @dataclass(slots=True)
@@ -37,6 +41,15 @@ class FanOut:
 
 
 @dataclass(slots=True)
+class Turn:
+    """Posts of one author that are to go to one chunk of followers."""
+
+    author: UUID
+    chunk: int
+    fan_outs: list[FanOut]
+
+
+@dataclass(slots=True)
 class _Mark:
     """Something to release once all fan-outs that were added before it, of the same source, are done."""
 
@@ -47,38 +60,46 @@ class _Mark:
 class FanOutQueue(Generic[Source]):
     """Fan-outs in turn. `source` tells apart logs (partitions) that are passed independently of each other."""
 
-    _turns: deque[FanOut] = field(default_factory=deque)
+    _turns: deque[Turn] = field(default_factory=deque)
+    _open: dict[tuple[UUID, int], Turn] = field(default_factory=dict)
+    """Turns that another post may join."""
+    _waiting: int = 0
     _sources: dict[Source, deque[FanOut | _Mark]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many posts wait for their next turn."""
-        return len(self._turns)
+        return self._waiting
 
     def add(self, source: Source, fan_out: FanOut) -> None:
         """Lines up a post behind those that are waiting."""
         if fan_out.is_done:
             return
-        self._turns.append(fan_out)
+        self._line_up(fan_out)
         self._sources.setdefault(source, deque()).append(fan_out)
 
     def mark(self, source: Source, value: Any) -> None:
         """Has `value` released when everything added before from this source is done."""
         self._sources.setdefault(source, deque()).append(_Mark(value))
 
-    def take(self, chunks: int) -> list[tuple[FanOut, int]]:
-        """Up to so many (post, chunk index) pairs, at most one a post."""
+    def take(self, turns: int) -> list[Turn]:
+        """Up to so many turns, in which no post comes twice."""
         taken = []
-        for _ in range(min(chunks, len(self._turns))):
-            fan_out = self._turns.popleft()
-            taken.append((fan_out, fan_out.next_chunk))
+        for _ in range(min(turns, len(self._turns))):
+            turn = self._turns.popleft()
+            key = turn.author, turn.chunk
+            if self._open.get(key) is turn:
+                del self._open[key]
+            self._waiting -= len(turn.fan_outs)
+            taken.append(turn)
         return taken
 
-    def finish(self, fan_out: FanOut, chunks: int) -> None:
+    def finish(self, turn: Turn, chunks: int) -> None:
         """Says that the chunk which `take` gave has been sent, and how many the author had when it was read."""
-        fan_out.next_chunk += 1
-        fan_out.chunks = chunks
-        if not fan_out.is_done:
-            self._turns.append(fan_out)
+        for fan_out in turn.fan_outs:
+            fan_out.next_chunk += 1
+            fan_out.chunks = chunks
+            if not fan_out.is_done:
+                self._line_up(fan_out)
 
     def release(self) -> list[Any]:
         """The marks whose time has come, in order."""
@@ -92,6 +113,16 @@ class FanOutQueue(Generic[Source]):
                     break
                 waiting.popleft()
         return released
+
+    def _line_up(self, fan_out: FanOut) -> None:
+        self._waiting += 1
+        key = fan_out.author, fan_out.next_chunk
+        turn = self._open.get(key)
+        if turn is not None and len(turn.fan_outs) < POSTS_A_TURN:
+            turn.fan_outs.append(fan_out)
+            return
+        self._open[key] = turn = Turn(*key, [fan_out])
+        self._turns.append(turn)
 
     def pending(self) -> Iterable[tuple[Source, FanOut]]:
         """The fan-outs that are not done, with their sources, in the order they came."""

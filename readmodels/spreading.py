@@ -28,9 +28,9 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some followers of a post's author, as 16-byte ids one after the other, who are to get the post now."""
+    """Some followers of an author (16-byte ids, one after the other) who are to get some of the author's posts now."""
 
-    fan_out: FanOut
+    fan_outs: Sequence[FanOut]
     index: int
     followers: bytes
 
@@ -54,14 +54,14 @@ def begin(posts: Sequence[Post], limits: Limits) -> Effects[list[FanOut]]:
     ]
 
 
-def advance(queue: FanOutQueue[Any], chunks: int) -> Effects[list[Chunk]]:
+def advance(queue: FanOutQueue[Any], turns: int) -> Effects[list[Chunk]]:
     """Takes the next turns of a queue and reads their chunks of followers."""
-    turns = queue.take(chunks)
-    if not turns:
+    taken = queue.take(turns)
+    if not taken:
         return []
-    read = yield Redis([followers.read_chunk(fan_out.author, index) for fan_out, index in turns])
-    taken = []
-    for (fan_out, index), (ids, number) in zip(turns, read, strict=True):
-        queue.finish(fan_out, number)
-        taken.append(Chunk(fan_out, index, ids))
-    return taken
+    read = yield Redis([followers.read_chunk(turn.author, turn.chunk) for turn in taken])
+    chunks = []
+    for turn, (ids, number) in zip(taken, read, strict=True):
+        queue.finish(turn, number)
+        chunks.append(Chunk(turn.fan_outs, turn.chunk, ids))
+    return chunks

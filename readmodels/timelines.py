@@ -101,23 +101,26 @@ def timeline_key(viewer: UUID) -> bytes:
 
 
 def push_prefix(follower: bytes) -> bytes:
-    """The bytes of `RPUSHX t:{follower} <entry>` up to the entry; `push_suffix` completes it.
-
-    A fan-out joins a chunk's prefixes with one suffix, so that a delivery costs no work of Python's own.
-    """
+    """The part of `RPUSHX t:{follower} entry...` between the number of its arguments and the entries; see `pushes`."""
     key = timeline_key(UUID(bytes=follower))
-    return b"*3\r\n$6\r\nRPUSHX\r\n$%d\r\n%s\r\n" % (len(key), key)
+    return b"$6\r\nRPUSHX\r\n$%d\r\n%s\r\n" % (len(key), key)
 
 
-def push_suffix(entry: bytes) -> bytes:
-    """The bytes that complete a `push_prefix`."""
-    return b"$%d\r\n%s\r\n" % (len(entry), entry)
+def pushes(prefixes: Sequence[bytes], entries: Sequence[bytes]) -> bytes:
+    """The commands that append the same entries to the timelines with these prefixes, in the Redis protocol.
+
+    One join, so that a delivery costs no work of Python's own. The replies are the lists' lengths with their headers,
+    0 where a timeline is cold.
+    """
+    head = b"*%d\r\n" % (2 + len(entries))
+    tail = b"".join(b"$%d\r\n%s\r\n" % (len(entry), entry) for entry in entries)
+    return head + (tail + head).join(prefixes) + tail
 
 
-def push(viewer: UUID, entry: bytes) -> Command:
-    """Appends an entry if the timeline is warm; the reply is the list's length with its header, 0 if it is cold."""
+def push(viewer: UUID, *entries: bytes) -> Command:
+    """Appends entries if the timeline is warm; the reply is the list's length with its header, 0 if it is cold."""
     key = timeline_key(viewer)
-    return Command(key, pack(b"RPUSHX", key, entry))
+    return Command(key, pack(b"RPUSHX", key, *entries))
 
 
 def compact(viewer: UUID, cap: int) -> Command:

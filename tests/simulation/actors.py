@@ -124,7 +124,7 @@ class TimelinesFlow(Flow):
         self.queue.mark(part, (part, self.position[part]))
         for chunk in (yield from self.machine.run(spreading.advance(self.queue, self.dice.randint(1, 3)))):
             targets = [UUID(bytes=chunk.followers[at : at + 16]) for at in range(0, len(chunk.followers), 16)]
-            pushes = Redis([timelines.push(target, chunk.fan_out.entry) for target in targets])
+            pushes = Redis([timelines.push(target, *(each.entry for each in chunk.fan_outs)) for target in targets])
             yield
             lengths = self.machine.redis(pushes)
             for target, length in zip(targets, lengths, strict=True):
