@@ -38,6 +38,8 @@ class Status(PostFacts):
     """A status card, and the keys of what else is needed to show the status."""
 
     original: int = field(kw_only=True)
+    conversation: int = field(kw_only=True)
+    poll: int = field(kw_only=True)
     members: bytes = field(kw_only=True)
     account: UUID = field(kw_only=True)
     counts_key: bytes = field(kw_only=True)
@@ -68,6 +70,8 @@ def _status(identifier: Id, body: bytes) -> Status:
         author=card.author,
         in_reply_to_account=card.in_reply_to_account,
         original=card.original,
+        conversation=card.conversation,
+        poll=card.poll,
         members=card.members,
         account=account,
         counts_key=STATUS_COUNTS.key(identifier),

@@ -1,6 +1,7 @@
 """Account and Status entities straight from the database, a batch at a time: five or six queries, however many ids."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from readmodels.entity_queries import (
     STATUS_FLAGS_BY_ID,
     STATUSES_BY_ID,
 )
+from readmodels.polls import OWN_VOTES_BY_POLL, POLLS_BY_ID, poll_entity, poll_flags
 
 
 async def load_accounts(transaction: Transaction, ids: Iterable[UUID], public_url: str) -> dict[UUID, Entity]:
@@ -42,6 +44,21 @@ async def load_account_list(transaction: Transaction, ids: Sequence[UUID], publi
     return [accounts[identifier] for identifier in ids if identifier in accounts]
 
 
+async def load_polls(transaction: Transaction, ids: Sequence[int], viewer: UUID | None) -> dict[int, Entity]:
+    """The Poll entities of those ids that exist, as the viewer sees them now."""
+    if not ids:
+        return {}
+    parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
+    now = datetime.now(UTC)
+    rows = await transaction.rows(POLLS_BY_ID, parameters)
+    polls = {row["id"]: poll_entity(row, now) for row in rows}
+    if viewer is not None:
+        votes = {row["id"]: row["own_votes"] for row in await transaction.rows(OWN_VOTES_BY_POLL, parameters)}
+        for row in rows:
+            polls[row["id"]] |= poll_flags(votes.get(row["id"], ()), row["author_id"] == viewer)
+    return polls
+
+
 async def load_statuses(
     transaction: Transaction, ids: Sequence[int], viewer: UUID | None, public_url: str
 ) -> list[Entity]:
@@ -60,6 +77,7 @@ async def load_statuses(
     flags: dict[int, Entity] = {}
     if viewer is not None:
         flags = {row["id"]: status_flags(row) for row in await transaction.rows(STATUS_FLAGS_BY_ID, parameters)}
+    polls = await load_polls(transaction, [row["poll_id"] for row in rows.values() if row["poll_id"]], viewer)
     accounts = await load_accounts(transaction, (row["author_id"] for row in rows.values()), public_url)
 
     def build(row: Row) -> Entity | None:
@@ -68,6 +86,8 @@ async def load_statuses(
         if account is None or numbers is None:  # deleted between two queries
             return None
         entity = status_entity(row, public_url) | {"account": account, "reblog": None} | numbers
+        if row["poll_id"]:
+            entity["poll"] = polls.get(row["poll_id"])
         if viewer is not None:
             entity |= flags.get(row["id"], NO_FLAGS)
         if row["repost_of_id"] is not None:

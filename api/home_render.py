@@ -1,6 +1,6 @@
 """A page of statuses as JSON, joined from documents' bytes; nothing is encoded."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from api.documents import Found, Key, Status
 from readmodels.cards import ACCOUNT_CARD, members
@@ -40,26 +40,30 @@ def references_for(post_ids: Iterable[int], found: Found) -> dict[Key, Reference
     return references
 
 
-def render(page: Sequence[Entry], found: Found, reposted: Container[int]) -> bytes:
+def render(
+    page: Sequence[Entry], found: Found, reposted: Container[int], polls: Mapping[int, bytes] | None = None
+) -> bytes:
     """The JSON array of the page; what has vanished since the page was chosen is left out.
 
-    `found` has the cards and what `keys_for` names; `reposted` are the originals that the viewer has reposted.
+    `found` has the cards and what `keys_for` names; `reposted` are the originals that the viewer has reposted; `polls`
+    has the JSON of the Poll entities by id.
     """
+    polls = polls or {}
     parts: list[bytes] = [b"["]
     for entry in page:
         status: Status | None = found[entry.id]
         if status is None or not _can_show(status, found):
             continue
         if entry.original == entry.id:
-            _append(parts, status, found, entry.id in reposted)
+            _append(parts, status, found, entry.id in reposted, polls)
             parts.append(b'},"reblog":null},')
             continue
         original: Status | None = found[entry.original]
         if original is None or not _can_show(original, found):
             continue
-        _append(parts, status, found, False)
+        _append(parts, status, found, False, polls)
         parts.append(b'},"reblog":')
-        _append(parts, original, found, entry.original in reposted)
+        _append(parts, original, found, entry.original in reposted, polls)
         parts.append(b'},"reblog":null}},')
     if len(parts) == 1:
         return b"[]"
@@ -71,11 +75,11 @@ def _can_show(status: Status, found: Found) -> bool:
     return bool(found[status.counts_key] and found[status.account_key] and found[status.account_counts_key])
 
 
-def _append(parts: list[bytes], status: Status, found: Found, reblogged: bool) -> None:
+def _append(parts: list[bytes], status: Status, found: Found, reblogged: bool, polls: Mapping[int, bytes]) -> None:
     parts += (
         b"{",
         status.members,
-        b",",
+        b',"poll":%b,' % polls.get(status.poll, b"null") if status.poll else b",",
         found[status.counts_key],
         _REBLOGGED if reblogged else _NOT_REBLOGGED,
         found[status.account_key],

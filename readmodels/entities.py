@@ -94,14 +94,14 @@ def account_source(row: Row, follow_requests_count: int) -> Entity:
 
 
 def status_entity(row: Row, public_url: str) -> Entity:
-    """The Status without `account`, `reblog`, its counts and the viewer's flags.
+    """The Status without `account`, `reblog`, its counts, the viewer's flags, and `poll` if it has one.
 
     `row` is one of `STATUSES_BY_ID`. A repost is a Status without content; the reader puts the original's entity into
     `reblog` and everybody's entity into `account`.
     """
     mentions: Sequence[Row] = row["mentions"]
     url = f"{profile_url(public_url, row['author_username'])}/{row['id']}"
-    return {
+    entity: Entity = {
         "id": str(row["id"]),
         "created_at": timestamp(row["created_at"]),
         "in_reply_to_id": _id(row["in_reply_to_id"]),
@@ -132,8 +132,9 @@ def status_entity(row: Row, public_url: str) -> Entity:
         "tags": [{"name": name, "url": hashtag_url(public_url, name)} for name in row["hashtags"]],
         "emojis": [],
         "card": None,
-        "poll": None,
     }
+    # A poll's votes change all the time, so a reader merges it in (readmodels/polls.py).
+    return entity if row["poll_id"] else entity | {"poll": None}
 
 
 def status_counts(row: Row) -> Entity:

@@ -26,6 +26,7 @@ WHERE u.id = ANY(%(ids)s::uuid[])
 STATUSES_BY_ID = """
 SELECT p.id, p.author_id, p.text, p.spoiler_text, p.sensitive, p.visibility, p.language, p.in_reply_to_id,
        p.in_reply_to_account_id, p.repost_of_id, p.created_at, p.edited_at,
+       coalesce(p.conversation_id, p.id) AS conversation_id, poll.id AS poll_id,
        author.username AS author_username,
        application.name AS application_name, application.website AS application_website,
        (SELECT coalesce(jsonb_agg(jsonb_build_object('id', u.id, 'username', u.username) ORDER BY u.username), '[]')
@@ -37,6 +38,7 @@ SELECT p.id, p.author_id, p.text, p.spoiler_text, p.sensitive, p.visibility, p.l
 FROM posts p
 JOIN users author ON author.id = p.author_id
 LEFT JOIN applications application ON application.id = p.application_id
+LEFT JOIN polls poll ON poll.post_id = p.id
 WHERE p.id = ANY(%(ids)s::bigint[])
 """
 

@@ -55,6 +55,8 @@ def post(**columns: Any) -> dict[str, Any]:
         "in_reply_to_id": None,
         "in_reply_to_account_id": None,
         "repost_of_id": None,
+        "conversation_id": (1 << 60) + 1,
+        "poll_id": None,
         "created_at": WHEN,
         "edited_at": None,
         "application_name": None,
