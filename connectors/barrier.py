@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from connectors.applied import AppliedOffsets, Offsets
-from connectors.flows import FLOWS, HEARTBEAT_TOPIC, group_of, topics_of
+from connectors.flows import HEARTBEAT_TOPIC, SERVING, group_of, topics_of
 from connectors.heartbeats import Heartbeats, microseconds
 from fanline.database import connect, unavailable
 from fanline.errors import BarrierTimeout
@@ -27,7 +27,7 @@ RETURNING ts
 class Barrier:
     """A barrier over some flows. One thread only; `close` it, or use it in a `with` statement."""
 
-    def __init__(self, settings: Settings | None = None, flows: Iterable[str] = tuple(FLOWS)) -> None:
+    def __init__(self, settings: Settings | None = None, flows: Iterable[str] = SERVING) -> None:
         self._settings = settings or get_settings()
         self._topics = {group_of(flow): topics_of(flow) for flow in flows}
         self._heartbeats = Heartbeats(self._settings, "fanline-barrier")

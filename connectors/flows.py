@@ -1,13 +1,29 @@
 """The dataflows, the topics that each reads, and the names that follow from a flow's name."""
 
 from collections.abc import Mapping
+from importlib.resources import files
+
+EVENTS = tuple(
+    sorted(
+        file.name.removesuffix(".avsc") for file in files("schemas").joinpath("avro").iterdir() if ".avsc" in file.name
+    )
+)
+"""The topics of domain events: one a contract (schemas/contracts.py)."""
 
 FLOWS: Mapping[str, tuple[str, ...]] = {
     "followers": ("cdc.follows",),
     "timelines": ("cdc.posts",),
     "cards": ("cdc.users", "cdc.posts", "cdc.follows", "cdc.blocks", "cdc.mutes", "cdc.media"),
+    "aggregates": ("cdc.posts", "cdc.likes", "cdc.follows", "cdc.users"),
+    "archive": EVENTS,
 }
 """Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
+
+TRAILING = frozenset({"archive"})
+"""Flows whose results no read of the API shows: who waits for the read models does not wait for them."""
+
+SERVING = tuple(flow for flow in FLOWS if flow not in TRAILING)
+"""The others."""
 
 HEARTBEAT_TOPIC = "cdc.heartbeat"
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
@@ -49,6 +49,7 @@ _log = get_logger(__name__)
 
 Item = Message | Progress
 Snapshot = dict[Partition, int]
+Resume = Literal["snapshot", "committed"]
 
 
 class KafkaSource(FixedPartitionedSource[Item, Snapshot]):
@@ -59,9 +60,13 @@ class KafkaSource(FixedPartitionedSource[Item, Snapshot]):
     exist yet are read as soon as they do.
     """
 
-    def __init__(self, topics: Sequence[str], group: str, settings: Settings | None = None) -> None:
+    def __init__(
+        self, topics: Sequence[str], group: str, settings: Settings | None = None, *, resume: Resume = "snapshot"
+    ) -> None:
+        """`resume="committed"` ignores snapshots: for a sink that acknowledges later than a snapshot is taken."""
         self.topics = tuple(topics)
         self.group = group
+        self._resume = resume
         self._settings = settings or get_settings()
 
     def list_parts(self) -> list[str]:
@@ -70,7 +75,8 @@ class KafkaSource(FixedPartitionedSource[Item, Snapshot]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: Snapshot | None) -> "KafkaReader":
         """Connect and assign; waits for Kafka."""
-        return KafkaReader(self.topics, self.group, self._settings, resume_state or {})
+        saved = {} if self._resume == "committed" else resume_state
+        return KafkaReader(self.topics, self.group, self._settings, saved or {})
 
 
 class _Position:

@@ -20,6 +20,11 @@ class Message(NamedTuple):
         """Topic and partition whose `Progress` tells that the record is done."""
         return (self.topic, self.partition)
 
+    @property
+    def position(self) -> tuple[str, int, int]:
+        """`place` and the record's offset there: no two records share it."""
+        return (self.topic, self.partition, self.offset)
+
 
 class Replayed(Message):
     """A rejected record that was sent back: it looks as it did in its own topic, but was read from a retry topic.
@@ -28,11 +33,17 @@ class Replayed(Message):
     """
 
     retried: tuple[str, int] = ("", 0)
+    retried_offset: int = 0
 
     @property
     def place(self) -> tuple[str, int]:
         """The retry topic and its partition."""
         return self.retried
+
+    @property
+    def position(self) -> tuple[str, int, int]:
+        """`place` and the record's offset there."""
+        return (*self.retried, self.retried_offset)
 
 
 class Progress(NamedTuple):

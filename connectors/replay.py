@@ -41,5 +41,5 @@ def replayed(record: Message) -> Replayed | None:
         made = Replayed(topic.decode(), partition, offset, record.key, record.value, own, timestamp_ms)
     except ValueError:
         return None
-    made.retried = (record.topic, record.partition)
+    made.retried, made.retried_offset = (record.topic, record.partition), record.offset
     return made

@@ -106,9 +106,7 @@ class AvroDecoder:
         magic, schema_id = HEADER.unpack_from(data)
         if magic != 0:
             raise MalformedAvro(f"The record starts with byte {data[0]}, not with the framing's 0.")
-        schema = self._parsed.get(schema_id)
-        if schema is None:
-            schema = self._learn(schema_id)
+        schema = self.schema(schema_id)
         body = io.BytesIO(data)
         body.seek(HEADER.size)
         try:
@@ -124,6 +122,11 @@ class AvroDecoder:
         if not isinstance(record, dict):
             raise MalformedAvro(f"Schema {schema_id} describes no record.")
         return record
+
+    def schema(self, schema_id: int) -> ParsedSchema:
+        """The parsed schema with this id; raises as `decode` does."""
+        schema = self._parsed.get(schema_id)
+        return self._learn(schema_id) if schema is None else schema
 
     def _learn(self, schema_id: int) -> ParsedSchema:
         text = self._fetch(schema_id)

@@ -81,6 +81,17 @@ class Settings(BaseSettings):
     dead_letter_consecutive: int = Field(50, ge=1, description="Dead letters in a row at which a flow stops.")
     metrics_port: int = Field(0, ge=0, description="Port of a dataflow's /metrics; 0: the flow's own default.")
 
+    # The archive.
+    archive_url: str = Field(
+        "",
+        description="Where the Parquet archive is: file:///path or s3://bucket/prefix?region=... (options of pyarrow's "
+        "S3FileSystem; credentials as AWS' tools find them); empty: the folder `archive` in state_dir.",
+    )
+    archive_file_rows: int = Field(250_000, ge=1, description="Events at which a file of the archive is written.")
+    archive_file_seconds: float = Field(
+        60.0, gt=0, description="Seconds after its first event at which a file of the archive is written."
+    )
+
     # Timelines.
     timeline_cap: int = Field(800, ge=10, description="Entries that a home timeline keeps in Redis.")
     timeline_slack: int = Field(400, ge=1, description="Entries above the cap at which a timeline is compacted.")
@@ -89,6 +100,17 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Followers above which posts are pulled by readers, not pushed."
     )
     followers_chunk: int = Field(1_000, ge=8, description="Followers in one chunk of an author's followers.")
+
+    # Time series.
+    aggregates_minutes_days: int = Field(2, ge=1, description="Days that the time series by minute are kept.")
+    aggregates_hours_days: int = Field(60, ge=1, description="Days that the time series by hour are kept.")
+    aggregates_days_days: int = Field(730, ge=1, description="Days that the time series by day are kept.")
+    aggregates_seconds: float = Field(
+        1.0, gt=0, description="Least seconds between two times that stale buckets of the time series are counted again."
+    )
+    aggregates_share: float = Field(
+        0.1, gt=0, lt=1, description="Most of a flow's time, as a share, that counting stale buckets may take."
+    )
 
     # The API.
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
@@ -116,6 +138,12 @@ class Settings(BaseSettings):
     document_cache_mb: int = Field(64, ge=1, description="Mebibytes of documents that an API process keeps in memory.")
     redis_timeout_seconds: float = Field(
         1.0, gt=0, description="How long the API waits for Redis before it asks the database instead."
+    )
+
+    # Search.
+    search_prefix: str = Field("fanline", pattern=r"^[a-z][a-z0-9]*$", description="What the indexes' names begin with.")
+    search_timeout_seconds: float = Field(
+        1.0, gt=0, description="How long the API waits for OpenSearch before it asks the database instead."
     )
 
     # Telemetry.

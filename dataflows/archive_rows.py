@@ -1,0 +1,106 @@
+"""Domain events as rows of the archive: the columns of each event's own schema, and where its record was."""
+
+from collections.abc import Sequence
+from itertools import compress, groupby
+from typing import Any
+
+import pyarrow as pa
+
+from connectors.dead_letter import DeadLetters
+from connectors.messages import Message
+from connectors.record_decoder import patiently
+from fanline.avro import HEADER, AvroDecoder, MalformedAvro
+from fanline.errors import MalformedEvent
+from readmodels.archive_schema import RECORD_COLUMNS
+from sinks.avro_columns import UnsupportedSchema, decode
+
+# The header with the outbox row's id: equal in both records of an event that the connector has sent twice.
+ID_HEADER = "id"
+
+
+class ArchiveRows:
+    """Makes rows of records; those that cannot be understood become dead letters, delivered before it returns.
+
+    Raises `DeadLetterBrake` when there are too many, and `DependencyUnavailable` when the process is asked to stop
+    while the registry is away.
+    """
+
+    def __init__(self, decoder: AvroDecoder, dead_letters: DeadLetters) -> None:
+        self._decoder, self._dead_letters = decoder, dead_letters
+
+    def __call__(self, messages: Sequence[Message]) -> pa.Table | None:
+        """The rows of records of one topic, in order; None when there is none."""
+        batches: list[pa.RecordBatch] = []
+        rejected = False
+        try:
+            # Producers of two versions may write side by side; each record has the columns of its own.
+            for schema_id, run in groupby(messages, _schema_id):
+                batch, bad = self._rows(schema_id, list(run))
+                if batch is not None:
+                    batches.append(batch)
+                rejected = rejected or bad
+        finally:
+            if rejected:
+                self._dead_letters.flush()
+        tables = [pa.Table.from_batches([batch]) for batch in batches]
+        return pa.concat_tables(tables, promote_options="default") if tables else None
+
+    def _rows(self, schema_id: int | None, messages: list[Message]) -> tuple[pa.RecordBatch | None, bool]:
+        known = [message for message in messages if message.value is not None]
+        if not known:
+            return None, False
+        try:
+            if schema_id is None:
+                raise MalformedAvro("The record is not framed as Avro.")
+            schema: Any = patiently(self._decoder.schema, schema_id)
+            batch, bad = decode(schema, [message.value or b"" for message in known], HEADER.size)
+        except UnsupportedSchema as error:
+            return self._rejected(known, MalformedAvro(f"Schema {schema_id} cannot be archived: {error}"))
+        except MalformedEvent as error:
+            return self._rejected(known, error)
+        if bad.any():
+            for message in compress(known, bad):
+                self._dead_letters.reject(message, self._reason(message))
+            known = list(compress(known, ~bad))
+            batch = batch.filter(pa.array(~bad))
+        self._dead_letters.brake.accepted(len(known))
+        wanted = pa.schema([*RECORD_COLUMNS, *batch.schema])
+        return pa.RecordBatch.from_arrays([*_places(known), *batch.columns], schema=wanted), bool(bad.any())
+
+    def _rejected(self, messages: Sequence[Message], reason: MalformedEvent) -> tuple[None, bool]:
+        for message in messages:
+            self._dead_letters.reject(message, reason)
+        return None, True
+
+    def _reason(self, message: Message) -> MalformedEvent:
+        try:
+            self._decoder.decode(message.value or b"")
+        except MalformedEvent as error:
+            return error
+        return MalformedAvro("The record does not fit its schema.")
+
+
+def _schema_id(message: Message) -> int | None:
+    value = message.value
+    if value is None or len(value) < HEADER.size or value[0] != 0:
+        return None
+    return int.from_bytes(value[1 : HEADER.size])
+
+
+def _places(messages: Sequence[Message]) -> list[pa.Array]:
+    rows = [
+        (
+            message.partition,
+            message.offset,
+            message.timestamp_ms,
+            _text(message.key),
+            _text(next((value for name, value in message.headers if name == ID_HEADER), None)),
+        )
+        for message in messages
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(RECORD_COLUMNS)
+    return [pa.array(values, column.type) for values, column in zip(columns, RECORD_COLUMNS, strict=True)]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
