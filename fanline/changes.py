@@ -43,10 +43,10 @@ _OPS = ("c", "u", "d", "r")
 class RowChange:
     """One committed change of one row.
 
-    `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key
-    and `MORE_COLUMNS`). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it, its own
-    LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. Of a row that a snapshot
-    has read it is (0, 0). `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
+    `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key and
+    `MORE_COLUMNS`). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it,
+    its own LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. Of a row that a
+    snapshot has read it is (0, 0). `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
     reading's). `transaction` is the 32-bit id of the Postgres transaction; None for a row that a snapshot has read and
     for databases that have none.
     """
