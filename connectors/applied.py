@@ -43,8 +43,21 @@ class AppliedOffsets:
 
     def ends(self, partitions: Iterable[Partition]) -> Offsets:
         """The offset that each partition's next record will get."""
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        wanted = {TopicPartition(*partition): latest for partition in partitions}
+        return self._listed(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def starts(self, partitions: Iterable[Partition]) -> Offsets:
+        """The offset of the oldest record that each partition still has, or its end."""
+        return self._listed(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def at(self, partitions: Iterable[Partition], time_ms: int) -> Offsets:
+        """The offset of the first record of each partition that is not older than a time, or its end."""
+        places = list(partitions)
+        found = self._listed(places, OffsetSpec.for_timestamp(time_ms))
+        ends = self.ends(place for place in places if found[place] < 0)
+        return {place: offset if offset >= 0 else ends[place] for place, offset in found.items()}
+
+    def _listed(self, partitions: Iterable[Partition], spec: OffsetSpec) -> Offsets:
+        wanted = {TopicPartition(*partition): spec for partition in partitions}
         if not wanted:
             return {}
         deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS

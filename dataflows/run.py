@@ -5,7 +5,6 @@ last snapshot, commits its offsets and exits 0. A typed error is one plain sente
 """
 
 import contextlib
-import fcntl
 import gc
 import importlib
 import os
@@ -21,7 +20,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from prometheus_client import start_http_server
 
-from connectors import lifecycle
+from connectors import lifecycle, recovery
 from connectors.flows import FLOWS, metrics_port
 from connectors.progress import close_groups
 from fanline.errors import ConfigurationError, FanlineError
@@ -66,6 +65,10 @@ def run(name: str, prepare: Callable[[], None] | None = None) -> None:
     def build() -> Dataflow:
         if prepare is not None:
             prepare()
+            # What the store knows is from before; the group's offsets hold now, whatever happens next.
+            folder = recovery.folder(name, settings.flow_instance, settings)
+            recovery.forget(folder)
+            _init_store(folder)
         return _load(name)
 
     try:
@@ -82,7 +85,7 @@ def run_flow(name: str, build: Callable[[], Dataflow], settings: Settings) -> No
     lifecycle.reset()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: lifecycle.request_stop())
-    folder = recovery_dir(name, settings)
+    folder = recovery.folder(name, settings.flow_instance, settings)
     with _only_one(folder, name):
         flow = build()
         # A batch is thousands of short-lived tuples, for which Python's default of a collection every 700 objects
@@ -109,11 +112,6 @@ def run_flow(name: str, build: Callable[[], Dataflow], settings: Settings) -> No
             close_groups()
             lifecycle.reset()
         _log.info("flow ends", flow=name, seconds=round(time.monotonic() - started, 1))
-
-
-def recovery_dir(name: str, settings: Settings) -> Path:
-    """The folder of an instance's recovery store."""
-    return settings.state_dir / "recovery" / f"{name}-{settings.flow_instance}"
 
 
 def serve_metrics(name: str, settings: Settings) -> None:
@@ -144,15 +142,14 @@ def _load(name: str) -> Dataflow:
 @contextlib.contextmanager
 def _only_one(folder: Path, name: str) -> Iterator[None]:
     """Hold the recovery store, which two processes must not share; make it when it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(f"The dataflow {name} runs already: another process holds {folder}.") from None
-        if not any(folder.glob("part-*.sqlite3")):
-            init_db_dir(str(folder), 1)  # type: ignore[no-untyped-call]
+    with recovery.held(folder, name):
+        _init_store(folder)
         yield
+
+
+def _init_store(folder: Path) -> None:
+    if not any(folder.glob(recovery.PARTS)):
+        init_db_dir(str(folder), 1)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

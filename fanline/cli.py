@@ -18,12 +18,14 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("topics", "connectors.cli_topics:topics", "Create or compare Kafka topics."),
     ("schemas", "schemas.cli:schemas", "Check or register the domain events' schemas."),
     ("connectors", "connectors.cli:connectors", "Compare, apply and steer Debezium's connectors."),
+    ("lag", "connectors.cli_lag:lag", "Show how far flows and connectors are behind."),
     ("dlq", "connectors.cli_dlq:dlq", "Show, replay or drop records that flows could not take."),
     ("dataflow", "dataflows.cli:dataflow", "Run one dataflow."),
     ("api", "api.cli:api", "Serve the API."),
     ("keys", "api.cli:keys", "Rotate the keys that sign access tokens."),
     ("load", "fanline.cli_load:load", "Load a graph and posts into a running system."),
     ("demo", "fanline.cli_demo:demo", "Start everything, load it, and compare every timeline with SQL."),
+    ("archive", "fanline.cli_archive:archive", "Query and compact the Parquet archive of events."),
     ("audit", "fanline.cli_audit:audit", "Compare the read models with SQL."),
 )
 

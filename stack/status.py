@@ -11,9 +11,11 @@ import requests
 from stack import daemon
 from stack.layout import Layout
 from stack.probe import TIMEOUT, answers
+from stack.supervise import LOOP_AFTER, SAYS
 from stack.table import Process, processes
 
 RUNNING, STARTING, CRASHED, RESTARTING, STOPPED = "running", "not answering", "crashed", "restarting", "stopped"
+LOOPING = "crash-looping"
 
 
 def collect(layout: Layout) -> dict[str, Any]:
@@ -37,7 +39,11 @@ def collect(layout: Layout) -> dict[str, Any]:
 
 
 def describe(layout: Layout, process: Process) -> dict[str, Any]:
-    """One process: name, state, url, host, port, pid, memory, log, and of a crashed one the last lines of its log."""
+    """One process: name, state, url, host, port, pid, memory, log.
+
+    Of one that crashed the last lines of its log as well, and of one that its supervisor starts again and again
+    (`crash-looping`, also while it runs for a moment) the `reason`: the last that it said.
+    """
     record = daemon.read_record(layout, process.name)
     found = record.process() if record else None
     supervisor = supervisor_state(layout, process)
@@ -53,7 +59,7 @@ def describe(layout: Layout, process: Process) -> dict[str, Any]:
         "log": str(layout.log(process.name)),
     }
     if process.kind == "dataflow":
-        entry["metrics_url"] = process.url
+        entry |= {"metrics_url": process.url, "flow": process.flow, "instance": process.instance}
     if found is not None:
         entry["pid"] = supervisor.get("pid") if process.supervised else found.pid
         entry["rss_bytes"], entry["pss_bytes"] = daemon.memory(found)
@@ -64,13 +70,23 @@ def describe(layout: Layout, process: Process) -> dict[str, Any]:
             entry["restarts"] = supervisor.get("restarts", 0)
             if entry["restarts"]:
                 entry["last_exit"] = supervisor.get("last_exit")
-            if supervisor.get("state") == "waiting":
+            if supervisor.get("failures", 0) >= LOOP_AFTER:
+                entry["state"], entry["reason"] = LOOPING, reason(Path(entry["log"]))
+            elif supervisor.get("state") == "waiting":
                 entry["state"] = RESTARTING
     elif record is not None and not daemon.started_before_boot(record):
         entry["state"] = CRASHED
-    if entry["state"] in (CRASHED, RESTARTING):
+    if entry["state"] in (CRASHED, RESTARTING, LOOPING):
         entry["last_lines"] = daemon.last_lines(Path(entry["log"]))
     return entry
+
+
+def reason(log: Path) -> str:
+    """The last that a supervised process said before its supervisor noted that it had ended; empty when nothing."""
+    lines = daemon.last_lines(log, 200)
+    ends = [number for number, line in enumerate(lines) if line.startswith(SAYS)]
+    said = [line for line in lines[: ends[-1] if ends else len(lines)] if not line.startswith(SAYS)]
+    return said[-1] if said else ""
 
 
 def supervisor_state(layout: Layout, process: Process) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Runs one command and starts it again when it ends by itself: `python -m stack.supervise STATE GRACE COMMAND...`.
 
 SIGTERM and SIGINT go through to the command, which has GRACE seconds to drain before it is killed; then the supervisor
-ends too. STATE is a JSON file that says what the command does: `state` (running, waiting), `pid`, `restarts`, and of
-the last end `last_exit` (exit code, negative for a signal) and `last_end` (Unix seconds).
+ends too. STATE is a JSON file that says what the command does: `state` (running, waiting), `pid`, `restarts` in all,
+`failures` (ends in a row, none of which came after a stable minute), when it `next_start`s (Unix seconds, while it
+waits), and of the last end `last_exit` (exit code, negative for a signal) and `last_end` (Unix seconds).
+
+A command that ends again and again is started ever more slowly, and never given up: what it waits for may come back.
 
 It imports the standard library's small modules only: one supervisor stands beside every dataflow.
 """
@@ -16,8 +19,10 @@ import sys
 import time
 
 FIRST_PAUSE = 0.5  # seconds before the first restart; each further one doubles it
-LONGEST_PAUSE = 15.0
-HEALTHY_AFTER = 30.0  # a command that ran this long starts again with the first pause
+LONGEST_PAUSE = 30.0
+STABLE_AFTER = 60.0  # a command that has run this long has recovered: its failures are forgotten
+LOOP_AFTER = 4  # ends in a row that are called a crash loop
+SAYS = "supervisor:"  # begins what it adds to the command's log
 PR_SET_PDEATHSIG = 1
 
 
@@ -35,15 +40,14 @@ class Supervisor:
         self.command = command
         self.stopping = False
         self.child: subprocess.Popen[bytes] | None = None
+        self.failures = 0
         self.state: dict[str, object] = {"restarts": 0, "last_exit": None, "last_end": None}
 
     def run(self) -> None:
         """Run, restart and wait until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
-        failures = 0
         while not self.stopping:
-            started = time.monotonic()
             self.child = subprocess.Popen(self.command, preexec_fn=_end_with_parent)
             if self.stopping:  # asked to stop while the command was being started
                 self.child.terminate()
@@ -51,11 +55,11 @@ class Supervisor:
             code = self._wait()
             if self.stopping:
                 return
-            failures = 1 if time.monotonic() - started > HEALTHY_AFTER else failures + 1
-            pause = pause_before_restart(failures)
+            self.failures += 1
+            pause = pause_before_restart(self.failures)
             self.state.update(restarts=int(str(self.state["restarts"])) + 1, last_exit=code, last_end=time.time())
-            self._write("waiting", None)
-            print(f"supervisor: ended with code {code}, starts again in {pause} s", flush=True)  # noqa: T201
+            self._write("waiting", None, pause)
+            print(f"{SAYS} ended with code {code}, starts again in {pause} s", flush=True)  # noqa: T201
             deadline = time.monotonic() + pause
             while not self.stopping and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -63,10 +67,14 @@ class Supervisor:
     def _wait(self) -> int:
         assert self.child is not None
         deadline: float | None = None
+        stable = time.monotonic() + STABLE_AFTER
         while True:
             try:
                 return self.child.wait(timeout=0.2)
             except subprocess.TimeoutExpired:
+                if self.failures and time.monotonic() > stable:
+                    self.failures = 0
+                    self._write("running", self.child.pid)
                 if self.stopping:
                     deadline = deadline or time.monotonic() + self.grace
                     if time.monotonic() > deadline:
@@ -77,8 +85,9 @@ class Supervisor:
         if self.child is not None and self.child.poll() is None:
             self.child.terminate()
 
-    def _write(self, state: str, pid: int | None) -> None:
-        self.state.update(state=state, pid=pid)
+    def _write(self, state: str, pid: int | None, pause: float | None = None) -> None:
+        next_start = None if pause is None else time.time() + pause
+        self.state.update(state=state, pid=pid, failures=self.failures, next_start=next_start)
         unfinished = f"{self.state_path}.new"
         with open(unfinished, "w") as file:
             json.dump(self.state, file)

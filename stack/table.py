@@ -1,6 +1,6 @@
 """The process table: every server, step, dataflow and the API, what each needs and the order in which they stop.
 
-Pure data made from the settings: nothing here starts, reads or asks anything.
+Data made from the settings and from the numbers of instances: nothing here starts or asks anything.
 """
 
 import signal
@@ -12,6 +12,7 @@ from typing import Literal
 from connectors.flows import FLOWS, metrics_port
 from fanline.settings import Settings
 from stack import configuration
+from stack.instances import instances
 from stack.layout import Layout
 
 
@@ -44,6 +45,8 @@ class Process:
     start_seconds: float = 180  # generous: a laptop may be busy, and a crash is noticed at once
     stop_seconds: float = 30
     supervised: bool = False  # restarted when it ends by itself
+    flow: str = ""  # of a dataflow: which one it runs, and which instance of it
+    instance: int = 0
     unprivileged: bool = False  # refuses to run as root
 
 
@@ -68,7 +71,7 @@ STEPS = (
 
 def nodes(layout: Layout) -> tuple[Node, ...]:
     """Everything that `fanline up` brings up, in the order in which it is shown."""
-    return (*_servers(layout), *STEPS, *_dataflows(layout.settings), _api(layout.settings))
+    return (*_servers(layout), *STEPS, *_dataflows(layout), _api(layout.settings))
 
 
 def processes(layout: Layout) -> tuple[Process, ...]:
@@ -201,22 +204,34 @@ def _servers(layout: Layout) -> tuple[Process, ...]:
     )
 
 
-def _dataflows(settings: Settings) -> tuple[Process, ...]:
+def _dataflows(layout: Layout) -> tuple[Process, ...]:
+    chosen = instances(layout)
     return tuple(
-        Process(
-            name=name,
-            kind="dataflow",
-            command=(sys.executable, "-m", "dataflows.run", name),
-            probe=Probe("http", settings.host, port, "/metrics"),
-            url=f"http://{settings.host}:{port}/metrics",
-            ports={"FANLINE_FLOWS_METRICS_PORT": port},
-            stop_stage=1,
-            needs=("valkey", "migrate", "topics", "schemas"),  # Connect may still be starting: nothing is lost
-            environment={"FANLINE_METRICS_PORT": str(port)},
-            supervised=True,
-        )
-        for name in FLOWS
-        for port in (metrics_port(settings.flows_metrics_port, name),)
+        _dataflow(layout.settings, flow, instance, chosen.get(flow, 1))
+        for flow in FLOWS
+        for instance in range(chosen.get(flow, 1))
+    )
+
+
+def _dataflow(settings: Settings, flow: str, instance: int, instances: int) -> Process:
+    port = metrics_port(settings.flows_metrics_port, flow, instance)
+    return Process(
+        name=f"{flow}-{instance}" if instance else flow,
+        kind="dataflow",
+        command=(sys.executable, "-m", "dataflows.run", flow),
+        probe=Probe("http", settings.host, port, "/metrics"),
+        url=f"http://{settings.host}:{port}/metrics",
+        ports={"FANLINE_FLOWS_METRICS_PORT": port},
+        stop_stage=1,
+        needs=("valkey", "migrate", "topics", "schemas"),  # Connect may still be starting: nothing is lost
+        environment={
+            "FANLINE_METRICS_PORT": str(port),
+            "FANLINE_FLOW_INSTANCE": str(instance),
+            "FANLINE_FLOW_INSTANCES": str(instances),
+        },
+        supervised=True,
+        flow=flow,
+        instance=instance,
     )
 
 

@@ -1,6 +1,5 @@
 """`fanline up`: starts what is not running, each part as soon as what it needs is ready, and waits until all answer."""
 
-import json
 import threading
 import time
 from collections.abc import Sequence
@@ -12,11 +11,12 @@ from stack.down import stop_all
 from stack.layout import Layout
 from stack.ports import check_ports
 from stack.probe import answers
+from stack.status import supervisor_state
 from stack.steps import run_step
 from stack.table import Node, Process, Step
 
 POLL = 0.05  # seconds between two questions to a process that is starting
-RESTARTS_ALLOWED = 3  # of a supervised process before it first answers
+RESTARTS_ALLOWED = 3  # in a row, of a supervised process before it first answers
 
 WAITING, STARTING, READY, FAILED = "waiting", "starting", "ready", "failed"
 
@@ -142,10 +142,10 @@ class Up:
         while not self.cancelled.is_set():
             if daemon.running(self.layout, process.name) is None:
                 raise self._crash(process)
-            if restarts(self.layout, process) >= RESTARTS_ALLOWED:
-                raise self._crash(process)
             if answers(process.probe):
                 return
+            if failures(self.layout, process) >= RESTARTS_ALLOWED:
+                raise self._crash(process)
             if time.monotonic() > deadline:
                 raise StartFailed(
                     f"{process.name} did not answer at {process.url} within {process.start_seconds:.0f} s;"
@@ -176,9 +176,9 @@ class Up:
 
 def restarts(layout: Layout, process: Process) -> int:
     """How often the supervisor started `process` again."""
-    if not process.supervised:
-        return 0
-    try:
-        return int(json.loads(daemon.supervisor_state_path(layout, process.name).read_text())["restarts"])
-    except FileNotFoundError:
-        return 0
+    return int(supervisor_state(layout, process).get("restarts", 0))
+
+
+def failures(layout: Layout, process: Process) -> int:
+    """How often in a row `process` has ended without a stable minute."""
+    return int(supervisor_state(layout, process).get("failures", 0))

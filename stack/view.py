@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stack.status import CRASHED, RESTARTING, RUNNING, STOPPED
+from stack.status import CRASHED, LOOPING, RESTARTING, RUNNING, STOPPED
 from stack.up import FAILED, READY, STARTING, Progress, Up
 
 COLOURS = {
@@ -18,6 +18,7 @@ COLOURS = {
     FAILED: "red",
     CRASHED: "red",
     RESTARTING: "red",
+    LOOPING: "red",
     "FAILED": "red",
     STOPPED: "dim",
 }
