@@ -187,6 +187,8 @@ def _servers(layout: Layout) -> tuple[Process, ...]:
                 layout,
                 "opensearch",
                 "lib/opensearch/*",
+                # Languages that Java has not come from ICU.
+                "-Djava.locale.providers=CLDR,SPI",
                 "org.codelibs.opensearch.runner.OpenSearchRunner",
                 *("-basePath", str(layout.data("opensearch")), "-confPath", str(run / "opensearch")),
                 *("-numOfNode", "1", "-baseHttpPort", str(settings.opensearch_port - 1)),
