@@ -34,6 +34,14 @@ POST_TO_TIMELINE_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS,
 )
 
+# Counts and flags.
+VALUES_LOADED = Counter(
+    "fanline_values_loaded_total", "Counts of posts and accounts that the engagement flow loaded from the database."
+)
+
+# Notifications.
+NOTIFICATIONS = Counter("fanline_notifications_total", "Notifications stored, those that policies hide included.")
+
 # Database.
 SQL_STATEMENTS = Counter("fanline_sql_statements_total", "SQL statements that this process has executed.")
 SQL_RETRIES = Counter("fanline_sql_retries_total", "Transactions run again after a serialisation failure or deadlock.")
@@ -43,6 +51,22 @@ API_SECONDS = Histogram(
     "fanline_api_seconds",
     "From a request's headers to its answer, by route template.",
     ["method", "route", "status"],
+    buckets=LATENCY_BUCKETS,
+)
+
+# Streams.
+STREAM_CLIENTS = Gauge(
+    "fanline_stream_clients", "Streams that are open, by transport (websocket or sse).", ["transport"]
+)
+STREAM_SUBSCRIPTIONS = Gauge("fanline_stream_subscriptions", "Subscriptions of open streams.", ["stream"])
+STREAM_EVENTS = Counter("fanline_stream_events_total", "Events written to clients.", ["stream", "event"])
+STREAM_CAUGHT_UP = Counter("fanline_stream_caught_up_total", "Events of the past sent to clients that came back.")
+STREAM_ENDS = Counter(
+    "fanline_stream_ends_total", "Streams that have ended (gone, slow, revoked, draining, lost).", ["reason"]
+)
+STREAM_SECONDS = Histogram(
+    "fanline_stream_seconds",
+    "From the commit of a post to its hand-over to a client's socket.",
     buckets=LATENCY_BUCKETS,
 )
 

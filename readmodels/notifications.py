@@ -2,7 +2,7 @@
 
 A row of `notifications` is written by the notifications flow (readmodels/notification_rows.py), shown until it is
 dismissed, and kept so that a replayed event inserts nothing. Rows that the recipient's policy has filtered are shown
-only as *requests*, a sender each. What a person sees is `LISTED`; that is the oracle of their inbox (readmodels/inbox.py).
+only as *requests*, a sender each. What a person sees is `LISTED`, the oracle of the inbox (readmodels/inbox.py).
 """
 
 from collections.abc import Mapping

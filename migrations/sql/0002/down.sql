@@ -18,6 +18,9 @@ DROP TABLE notification_policies;
 ALTER TABLE notifications REPLICA IDENTITY DEFAULT;
 -- end
 DROP INDEX follows_notify;
+DROP TABLE polls_told;
+DROP INDEX notifications_from;
+CREATE INDEX notifications_from ON notifications (from_account_id);
 DROP INDEX notifications_filtered;
 DROP INDEX notifications_cause;
 CREATE INDEX notifications_recipient ON notifications (user_id);

@@ -30,6 +30,15 @@ DROP INDEX notifications_recipient;
 -- Requests: who has sent what the policy has filtered.
 CREATE INDEX notifications_filtered ON notifications (user_id, from_account_id, id DESC)
     WHERE filtered AND dismissed_at IS NULL;
+-- Cascades of a deleted sender; what a like, a repost or a follow that is taken back was told as.
+DROP INDEX notifications_from;
+CREATE INDEX notifications_from ON notifications (from_account_id, post_id, user_id);
+-- One row: the last poll that everybody was told the end of.
+CREATE TABLE polls_told (
+    id        int PRIMARY KEY CHECK (id = 1),
+    ended_at  timestamptz NOT NULL,
+    poll_id   bigint NOT NULL
+);
 -- Who wants to hear of every post of an author.
 CREATE INDEX follows_notify ON follows (followee_id, follower_id) WHERE notify;
 

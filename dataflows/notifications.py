@@ -1,0 +1,103 @@
+"""notifications: stores who is to be told of what, and says so in `notification.dispatched`.
+
+Domain events (and `cdc.blocks`) -> where to look -> what is there now, decided by the recipients' policies -> rows and
+their events in one transaction (readmodels/notification_rows.py). The first instance also looks for polls that end.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from connectors.events import Event, decode_events
+from connectors.flows import FLOWS, group_of
+from connectors.kafka_source import KafkaSource
+from connectors.lifecycle import on_pulse
+from connectors.record_decoder import patiently
+from dataflows.effects import Performer
+from fanline.metrics import NOTIFICATIONS
+from fanline.settings import Settings, get_settings
+from readmodels import notification_rows as rows
+from readmodels.notification_rules import Look, look_at
+from schemas.registry import EventEncoder, encoder
+from sinks.batch import BatchSink
+from sinks.single_part import output
+from sinks.sql import SqlTransactions
+
+NAME = "notifications"
+
+# Somebody who has voted waits for the result: about a second is at once.
+POLL_SECONDS = 1.0
+
+Found = tuple[Look, int | None]
+"""Where a record says to look, and the transaction of a row change."""
+
+
+def found(event: Event) -> Found | None:
+    """Where to look after a record; None where nothing can be."""
+    look = Look()
+    look_at(look, event.name, event.fields)
+    return None if look == Look() else (look, event.fields.get("__source_txId"))
+
+
+class Notifications:
+    """What the flow does with a batch."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.performer = Performer(settings, NAME)
+        self._transactions = SqlTransactions(settings, NAME)
+        self._encoder: EventEncoder | None = None
+        self._looked = float("-inf")
+
+    def apply(self, batch: Sequence[Found]) -> None:
+        """Writes what a batch tells of; repeating it changes nothing."""
+        look = Look()
+        for part, _ in batch:
+            look.add(part)
+        transactions = {transaction for _, transaction in batch if transaction is not None}
+        if transactions:
+            self.performer.wait_until_visible(transactions)
+        self._record(look)
+        for post_id, kind in self.performer.run(rows.wanted(look)):
+            self._tell_all(post_id, kind)
+
+    def end_polls(self) -> None:
+        """Tells everybody concerned of the polls that have ended; for the first instance, and at most once a second."""
+        if self._settings.flow_instance or time.monotonic() - self._looked < POLL_SECONDS:
+            return
+        self._looked = time.monotonic()
+        while ended := self.performer.run(rows.ended_polls()):
+            for poll in ended:
+                self._tell_all(poll.post_id, "poll")
+            self._transactions.run(partial(rows.polls_told, ended[-1]))
+
+    def _tell_all(self, post_id: int, kind: str) -> None:
+        after = UUID(int=0)
+        while told := self.performer.run(rows.recipients(post_id, kind, after)):
+            self._record(Look(), told)
+            after = told[-1].user_id
+
+    def _record(self, look: Look, told: Sequence[Any] = ()) -> None:
+        if self._encoder is None:
+            self._encoder = patiently(encoder, self._settings)
+        NOTIFICATIONS.inc(self._transactions.run(partial(rows.record, look, told, self._encoder.encode)))
+
+
+def build() -> Dataflow:
+    """The flow."""
+    notifications = Notifications(get_settings())
+    dataflow = Dataflow(NAME)
+    records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
+    wait = notifications.performer.wait_until_recorded
+    looks = decode_events("decode", records, NAME, convert=found, wait_until_recorded=wait)
+    output("rows", looks, BatchSink(notifications.apply, group_of(NAME)))
+    on_pulse(notifications.end_polls)
+    return dataflow
+
+
+flow = build
