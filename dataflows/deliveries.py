@@ -12,8 +12,9 @@ from fanline.redis_nodes import RedisNodes
 from fanline.tracing import record_span
 from readmodels.fan_out import FanOut
 from readmodels.followers import split_ids
+from readmodels.generations import using
 from readmodels.spreading import Chunk
-from readmodels.timelines import compact, push_prefix, pushes, timeline_key
+from readmodels.timelines import MODEL, compact, push_prefix, pushes, timeline_key
 from sinks.redis import RedisWrite
 
 # Followers whose prefixes are kept: some 40 MB.
@@ -23,10 +24,10 @@ FOLLOWERS_KEPT = 256_000
 class Prepared:
     """One node's part of a chunk: the followers and the bytes that come before each one's entry."""
 
-    __slots__ = ("followers", "node", "prefixes")
+    __slots__ = ("followers", "generation", "node", "prefixes")
 
-    def __init__(self, node: int) -> None:
-        self.node = node
+    def __init__(self, node: int, generation: int) -> None:
+        self.node, self.generation = node, generation
         self.followers: list[bytes] = []
         self.prefixes: list[bytes] = []
 
@@ -36,9 +37,11 @@ class Deliveries:
 
     def __init__(self, performer: Performer, cap: int, slack: int) -> None:
         self._performer = performer
+        self.generations: Sequence[int] = (0,)
+        """The generations of the timelines that are kept, the serving one first."""
         self._cap = cap
         self._full = cap + slack
-        self._prepared: OrderedDict[tuple[UUID, int], tuple[bytes, list[Prepared]]] = OrderedDict()
+        self._prepared: OrderedDict[tuple[UUID, int, int], tuple[bytes, list[Prepared]]] = OrderedDict()
         self._kept = 0
 
     def writes(self, chunks: Iterable[Chunk]) -> Iterator[RedisWrite]:
@@ -46,7 +49,7 @@ class Deliveries:
         nodes = self._performer.nodes
         for chunk in chunks:
             entries = [fan_out.entry for fan_out in chunk.fan_outs]
-            parts = self._prepare(chunk, nodes)
+            parts = [part for generation in self.generations for part in self._prepare(chunk, generation, nodes)]
             for number, part in enumerate(parts):
                 is_last = number == len(parts) - 1
                 done = [fan_out for fan_out in chunk.fan_outs if fan_out.is_done] if is_last else []
@@ -55,18 +58,19 @@ class Deliveries:
                     _Answer(self, part, len(entries), done),
                 )  # fmt: skip
 
-    def _prepare(self, chunk: Chunk, nodes: RedisNodes) -> list[Prepared]:
-        key = chunk.fan_outs[0].author, chunk.index
+    def _prepare(self, chunk: Chunk, generation: int, nodes: RedisNodes) -> list[Prepared]:
+        key = chunk.fan_outs[0].author, chunk.index, generation
         kept = self._prepared.get(key)
         if kept is not None and kept[0] == chunk.followers:
             self._prepared.move_to_end(key)
             return kept[1]
         parts: dict[int, Prepared] = {}
-        for follower in split_ids(chunk.followers):
-            node = nodes.node_of(timeline_key(UUID(bytes=follower)))
-            part = parts.setdefault(node, Prepared(node))
-            part.followers.append(follower)
-            part.prefixes.append(push_prefix(follower))
+        with using(MODEL, generation):
+            for follower in split_ids(chunk.followers):
+                node = nodes.node_of(timeline_key(UUID(bytes=follower)))
+                part = parts.setdefault(node, Prepared(node, generation))
+                part.followers.append(follower)
+                part.prefixes.append(push_prefix(follower))
         prepared = list(parts.values())
         self._forget(key)
         self._prepared[key] = chunk.followers, prepared
@@ -75,15 +79,16 @@ class Deliveries:
             self._forget(next(iter(self._prepared)))
         return prepared
 
-    def _forget(self, key: tuple[UUID, int]) -> None:
+    def _forget(self, key: tuple[UUID, int, int]) -> None:
         if key in self._prepared:
             self._kept -= len(self._prepared.pop(key)[0]) // 16
 
     def answered(self, part: Prepared, posts: int, done: Sequence[FanOut], lengths: Sequence[int]) -> list[RedisWrite]:
         """Counts what was delivered; the writes that cut timelines which have grown too long."""
-        cold = lengths.count(0)
-        DELIVERIES.inc((len(lengths) - cold) * posts)
-        DELIVERIES_COLD.inc(cold * posts)
+        if part.generation == self.generations[0]:
+            cold = lengths.count(0)
+            DELIVERIES.inc((len(lengths) - cold) * posts)
+            DELIVERIES_COLD.inc(cold * posts)
         for fan_out in done:
             _observe(fan_out)
         # The length counts the header too.
@@ -91,7 +96,8 @@ class Deliveries:
             return []
         full = [part.followers[at] for at, length in enumerate(lengths) if length > self._full + 1]
         COMPACTIONS.inc(len(full))
-        cuts = [compact(UUID(bytes=follower), self._cap) for follower in full]
+        with using(MODEL, part.generation):
+            cuts = [compact(UUID(bytes=follower), self._cap) for follower in full]
         return [RedisWrite(part.node, b"".join(cut.data for cut in cuts), len(cuts))]
 
 

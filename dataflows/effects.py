@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -14,8 +16,10 @@ from fanline.database import connect
 from fanline.logging import get_logger
 from fanline.redis_nodes import RedisNodes, open_redis_nodes
 from fanline.settings import Settings
+from readmodels import generations
 from readmodels.effects import Effects, Query, Redis, drive
 from readmodels.following import Limits
+from readmodels.generations import Generations
 from readmodels.visibility import ALL_RECORDED, ALL_VISIBLE
 from sinks.batch import TRANSIENT
 from sinks.waiting import Waiting
@@ -57,6 +61,21 @@ class Performer:
             lambda batch: self._patiently(lambda: self._redis(batch)),
             lambda query: self._patiently(lambda: self._query(query)),
         )
+
+    def generations(self, model: str) -> Generations:
+        """The generations of a read model, asked of Redis now."""
+        return generations.parse(self._patiently(lambda: self._redis(Redis([generations.read(model)])))[0])
+
+    def each(self, models: Sequence[str], make: Callable[[], Effects[Result]]) -> Result:
+        """Runs what `make` makes in every generation of these read models; the result of the serving ones."""
+        numbers = [self.generations(model).all for model in models]
+        results = []
+        for combination in product(*numbers):
+            with ExitStack() as stack:
+                for model, number in zip(models, combination, strict=True):
+                    stack.enter_context(generations.using(model, number))
+                results.append(self.run(make()))
+        return results[0]
 
     def wait_until_visible(self, transactions: Collection[int]) -> None:
         """Returns when queries see everything that these transactions have committed (readmodels/visibility.py)."""

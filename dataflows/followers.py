@@ -20,9 +20,10 @@ from fanline.errors import DependencyUnavailable
 from fanline.logging import get_logger
 from fanline.metrics import REBUILDS
 from fanline.settings import Settings, get_settings
-from readmodels import readiness
+from readmodels import followers, readiness, timelines
 from readmodels.followers import Edge
 from readmodels.following import apply_edges
+from readmodels.generations import using
 from sinks.batch import BatchSink
 from sinks.single_part import output
 
@@ -59,20 +60,25 @@ class Followers:
     def apply(self, edges: Sequence[Edge]) -> None:
         """Applies a batch, after a rebuild if one is needed; repeating it changes nothing."""
         self.make_ready()
-        self.performer.run(apply_edges(edges, self._limits))
+        self.performer.each((followers.MODEL, timelines.MODEL), lambda: apply_edges(edges, self._limits))
 
     def make_ready(self) -> None:
-        """Looks, now and then, whether Redis has everything, and builds it if not.
+        """Looks, now and then, whether the serving generation has everything, and builds it if not.
 
         Raises `DependencyUnavailable` in an instance that has to wait for the first one to do so.
         """
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
+        serving = self.performer.generations(followers.MODEL).serving
+        with using(followers.MODEL, serving):
+            self._make_ready()
+        self._looked = time.monotonic()
+
+    def _make_ready(self) -> None:
         if self.performer.run(readiness.generation()) is None:
             if self._settings.flow_instance != 0:
                 raise DependencyUnavailable("The first instance of the followers flow has to rebuild Redis first.")
             self._rebuild()
-        self._looked = time.monotonic()
 
     def watch(self) -> None:
         """The same without anything to apply, so that Redis is made ready while nobody follows anybody."""
@@ -91,14 +97,12 @@ class Followers:
 def build() -> Dataflow:
     """The flow."""
     settings = get_settings()
-    followers = Followers(settings)
+    kept = Followers(settings)
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    edges = decode_changes(
-        "decode", records, NAME, convert=edge, wait_until_visible=followers.performer.wait_until_visible
-    )
-    output("followers", edges, BatchSink(followers.apply, group_of(NAME)))
-    on_pulse(followers.watch)
+    edges = decode_changes("decode", records, NAME, convert=edge, wait_until_visible=kept.performer.wait_until_visible)
+    output("followers", edges, BatchSink(kept.apply, group_of(NAME)))
+    on_pulse(kept.watch)
     return dataflow
 
 

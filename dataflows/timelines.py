@@ -20,6 +20,7 @@ from connectors.messages import Progress
 from dataflows.deliveries import Deliveries
 from dataflows.effects import Performer, limits
 from fanline.settings import get_settings
+from readmodels import followers, timelines
 from readmodels.entries import pack_entry
 from readmodels.fan_out import FanOut, FanOutQueue
 from readmodels.following import Limits
@@ -76,7 +77,8 @@ class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, Sta
     def on_batch(self, values: list[Arrival | Progress]) -> tuple[Iterable[RedisWrite | Progress], bool]:
         """Begins the posts of a batch and takes a turn."""
         posts = [value.post for value in values if isinstance(value, Arrival)]
-        begun = iter(self._performer.run(begin(posts, self._limits)))
+        self._deliveries.generations = self._performer.generations(timelines.MODEL).all
+        begun = iter(self._performer.each((followers.MODEL, timelines.MODEL), lambda: begin(posts, self._limits)))
         for value in values:
             if isinstance(value, Progress):
                 self._queue.mark((value.topic, value.partition), value)

@@ -17,9 +17,6 @@ from typing import Any
 
 from fanline.ids import pack_id
 
-MODEL = "timelines"
-"""Timelines, recent lists and followers are one read model: they only make sense together."""
-
 NO_GENERATION = bytes(8)
 """Recent lists are restored in place and have no generations."""
 

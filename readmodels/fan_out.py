@@ -29,6 +29,8 @@ class FanOut:
     next_chunk: int = 0
     chunks: int = 1
     """How many chunks the author had when a chunk was last read; followers who come later get the post otherwise."""
+    generation: int = 0
+    """The generation of the followers whose chunks these are (readmodels/generations.py)."""
 
     @property
     def is_done(self) -> bool:
@@ -44,6 +46,7 @@ class FanOut:
 class Turn:
     """Posts of one author that are to go to one chunk of followers."""
 
+    generation: int
     author: UUID
     chunk: int
     fan_outs: list[FanOut]
@@ -61,7 +64,7 @@ class FanOutQueue(Generic[Source]):
     """Fan-outs in turn. `source` tells apart logs (partitions) that are passed independently of each other."""
 
     _turns: deque[Turn] = field(default_factory=deque)
-    _open: dict[tuple[UUID, int], Turn] = field(default_factory=dict)
+    _open: dict[tuple[int, UUID, int], Turn] = field(default_factory=dict)
     """Turns that another post may join."""
     _waiting: int = 0
     _sources: dict[Source, deque[FanOut | _Mark]] = field(default_factory=dict)
@@ -86,7 +89,7 @@ class FanOutQueue(Generic[Source]):
         taken = []
         for _ in range(min(turns, len(self._turns))):
             turn = self._turns.popleft()
-            key = turn.author, turn.chunk
+            key = turn.generation, turn.author, turn.chunk
             if self._open.get(key) is turn:
                 del self._open[key]
             self._waiting -= len(turn.fan_outs)
@@ -116,7 +119,7 @@ class FanOutQueue(Generic[Source]):
 
     def _line_up(self, fan_out: FanOut) -> None:
         self._waiting += 1
-        key = fan_out.author, fan_out.next_chunk
+        key = fan_out.generation, fan_out.author, fan_out.next_chunk
         turn = self._open.get(key)
         if turn is not None and len(turn.fan_outs) < POSTS_A_TURN:
             turn.fan_outs.append(fan_out)

@@ -21,7 +21,9 @@ from uuid import UUID
 
 from readmodels import generations
 from readmodels.effects import Command, call, command
-from readmodels.entries import MODEL
+
+MODEL = "followers"
+"""Followers, authors' recent lists and what says that they are complete are one read model: a fan-out needs all."""
 
 PUSH = b"push"
 PULL = b"pull"

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from readmodels import followers, generations, recents
 from readmodels.effects import Command, Effects, Query, Redis, call, command
-from readmodels.entries import MODEL
+from readmodels.followers import MODEL
 
 NODES = 64
 GENERATION_BYTES = 8

@@ -11,8 +11,8 @@ from uuid import UUID
 from fanline.ids import pack_id
 from readmodels import generations
 from readmodels.effects import Command, call, command
-from readmodels.entries import MODEL, floor_and_entries
-from readmodels.followers import facts_key
+from readmodels.entries import floor_and_entries
+from readmodels.followers import MODEL, facts_key
 
 # The newest posts of some authors, for a rebuild: one row more than the cap, so that a cut shows.
 NEWEST_BY_AUTHOR = """

@@ -13,6 +13,7 @@ from readmodels.effects import Effects, Redis
 from readmodels.fan_out import FanOut, FanOutQueue
 from readmodels.followers import PULL
 from readmodels.following import Limits
+from readmodels.generations import current, using
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,14 @@ def begin(posts: Sequence[Post], limits: Limits) -> Effects[list[FanOut]]:
     )
     chunks = {id(post): (0 if state == PULL else number) for post, (state, number) in zip(spread, states, strict=True)}
     yield Redis([timelines.push(post.author, post.entry) for post in posts])
+    generation = current(followers.MODEL)
     return [
-        FanOut(post.author, post.entry, post.source_ms, post.traceparent, chunks=chunks.get(id(post), 0))
+        FanOut(
+            post.author, post.entry, post.source_ms, post.traceparent,
+            chunks=chunks.get(id(post), 0), generation=generation,
+        )
         for post in posts
-    ]
+    ]  # fmt: skip
 
 
 def advance(queue: FanOutQueue[Any], turns: int) -> Effects[list[Chunk]]:
@@ -59,7 +64,11 @@ def advance(queue: FanOutQueue[Any], turns: int) -> Effects[list[Chunk]]:
     taken = queue.take(turns)
     if not taken:
         return []
-    read = yield Redis([followers.read_chunk(turn.author, turn.chunk) for turn in taken])
+    reads = []
+    for turn in taken:
+        with using(followers.MODEL, turn.generation):
+            reads.append(followers.read_chunk(turn.author, turn.chunk))
+    read = yield Redis(reads)
     chunks = []
     for turn, (ids, number) in zip(taken, read, strict=True):
         queue.finish(turn, number)

@@ -17,7 +17,9 @@ from fanline.ids import MAX_ID, pack_id
 from fanline.resp import pack
 from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, call, command
-from readmodels.entries import MODEL, floor_and_entries
+from readmodels.entries import floor_and_entries
+
+MODEL = "timelines"
 
 BUILD_SECONDS = 60
 """An abandoned build is forgotten after this: far longer than its query takes, short enough to keep its list small."""

@@ -19,7 +19,7 @@ def test_another_generation_keeps_prefix_and_hash_tag() -> None:
     with using("cards", 3):
         assert STATUS_CARD.key(7) == b"s:3{7}"
         assert timelines.timeline_key(SOMEBODY).startswith(b"t:{")
-    with using("timelines", 12):
+    with using("followers", 12):
         assert followers.facts_key(SOMEBODY) == b"f:12{00000000-0000-0000-0000-000000000001}"
         assert generations.identifier_of(followers.facts_key(SOMEBODY) + b":4") == str(SOMEBODY).encode()
 
