@@ -1,4 +1,4 @@
-"""Documents (`readmodels/documents.py`) as request handlers read them: from the process, from Redis, or from SQL.
+"""What is stored for readers (`readmodels/stored.py`) as handlers read it: from the process, from Redis, or from SQL.
 
 What is kept in the process is taken apart already, so that a hot read parses nothing. A document that is missing in
 Redis is read from the database and written there, so that the next reader finds it.
@@ -17,14 +17,17 @@ from api.document_cache import DocumentCache
 from api.effects import run
 from api.redis_client import RedisClient, Reply
 from fanline import metrics
-from readmodels import documents
+from readmodels import stored
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD, status_card
-from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
-from readmodels.documents import Id, Reference
+from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS, account_members, status_members
+from readmodels.documents import Id
 from readmodels.effects import Command, Effects
+from readmodels.flags import FLAGS, flags
 from readmodels.generations import identifier_of
 from readmodels.home_rules import PostFacts
-from readmodels.relations import OWN_REPOSTS, VIEWER, own_reposts, viewer
+from readmodels.poll_documents import POLL, poll_row
+from readmodels.relations import VIEWER, viewer
+from readmodels.stored import Reference
 
 _STATUS_CARD_PREFIX = STATUS_CARD.prefix + b":"
 
@@ -45,12 +48,21 @@ class Status(PostFacts):
     counts_key: bytes = field(kw_only=True)
     account_key: bytes = field(kw_only=True)
     account_counts_key: bytes = field(kw_only=True)
+    poll_key: bytes | None = field(kw_only=True, default=None)
+
+
+_PARSERS = {
+    STATUS_COUNTS.prefix: status_members,
+    ACCOUNT_COUNTS.prefix: account_members,
+    FLAGS.prefix: flags,
+    POLL.prefix: poll_row,
+}
 
 
 def parse(reference: Reference, body: bytes) -> Any:
-    """A document's content: a `Status`, `Viewer` or `OwnReposts`, or JSON members for the other kinds.
+    """What was stored: a `Status`, `Viewer`, `Flags` or a poll's row, or JSON members for the other kinds.
 
-    Of what does not exist it is None for a status, and no members for the other kinds.
+    Of what does not exist it is None for a status or poll, and no members for the other kinds.
     """
     kind, identifier = reference
     if kind.prefix == STATUS_CARD.prefix:
@@ -58,9 +70,8 @@ def parse(reference: Reference, body: bytes) -> Any:
     if kind.prefix == VIEWER.prefix:
         assert isinstance(identifier, UUID)
         return viewer(identifier, body)
-    if kind.prefix == OWN_REPOSTS.prefix:
-        return own_reposts(body)
-    return body
+    parser = _PARSERS.get(kind.prefix)
+    return body if parser is None else parser(body)
 
 
 def _status(identifier: Id, body: bytes) -> Status:
@@ -77,6 +88,7 @@ def _status(identifier: Id, body: bytes) -> Status:
         counts_key=STATUS_COUNTS.key(identifier),
         account_key=ACCOUNT_CARD.key(account),
         account_counts_key=ACCOUNT_COUNTS.key(account),
+        poll_key=POLL.key(card.poll) if card.poll else None,
     )
 
 
@@ -130,7 +142,7 @@ class Documents:
         """
         if not references:
             return await self._redis.execute(others) if others else []
-        commands = [*others, *map(documents.read, references)]
+        commands = [*others, *map(stored.read, references)]
         cache = self._cache
         keys = [key_of(reference) for reference in references]
         announced = cache.announce(keys)
@@ -138,7 +150,7 @@ class Documents:
             replies = await self._redis.execute(commands)
             missing: list[Reference] = []
             for key, reference, value in zip(keys, references, replies[len(others) :], strict=True):
-                body = documents.body(value)
+                body = stored.body(reference, value)
                 if body is None:
                     missing.append(reference)
                 else:
@@ -149,7 +161,7 @@ class Documents:
         _REDIS.inc(len(references) - len(missing))
         if missing:
             _SQL.inc(len(missing))
-            bodies = await run(documents.fill(missing, self._public_url), self._redis, self._database.rows)
+            bodies = await run(stored.fill(missing, self._public_url), self._redis, self._database.rows)
             for reference, body in bodies.items():
                 found[key_of(reference)] = parse(reference, body)
         return replies[: len(others)]
@@ -159,6 +171,6 @@ def load(references: Sequence[Reference], found: Found, public_url: str) -> Effe
     """Put documents into `found` straight from the database: the same contents, without Redis."""
     wanted = [reference for reference in references if key_of(reference) not in found]
     if wanted:
-        bodies = yield from documents.load(wanted, public_url)
+        bodies = yield from stored.load(wanted, public_url)
         for reference, body in bodies.items():
             found[key_of(reference)] = parse(reference, body)

@@ -17,6 +17,7 @@ from api.breaker import Breaker, CircuitOpen
 from api.database import Database
 from api.documents import Documents, Found, key_of, load
 from api.effects import run
+from api.home_flags import ViewerFlags
 from api.home_render import keys_for, references_for, render
 from api.read_your_writes import OwnWrites, read_mark
 from api.redis_client import RedisClient, RedisReplyError, RedisUnavailable
@@ -30,21 +31,18 @@ from fanline.settings import Settings
 from readmodels import recents, timelines
 from readmodels.cards import STATUS_CARD
 from readmodels.counts import STATUS_COUNTS
-from readmodels.documents import Reference
 from readmodels.effects import Command, Effects, Query, command
 from readmodels.entries import BUILDING, NO_GENERATION, Entry, complete_above, newest_first
+from readmodels.flags import FLAGS, Flags
 from readmodels.home_rules import Page, Viewer, select_page
-from readmodels.relations import OWN_REPOSTS, VIEWER, OwnReposts
+from readmodels.relations import VIEWER
+from readmodels.stored import Reference
 
 # Looked at first for a page, beyond its limit: this part of the limit. Most entries are visible, some are not.
 AHEAD = 3
 # At once in a process; a build is one query of up to a cap of rows and must leave connections to the readers.
 BUILDS = 4
 DAY_MS = 86_400_000
-
-REPOSTED = """
-SELECT repost_of_id FROM posts WHERE author_id = %(viewer)s::uuid AND repost_of_id = ANY(%(ids)s::bigint[])
-"""
 
 _FROM_REDIS = metrics.HOME_READS.labels("redis", "warm")
 _log = get_logger(__name__)
@@ -66,9 +64,9 @@ class _Person:
     first_trip: tuple[Command, Command]
     """The list, and the mark of the viewer's own writes."""
     documents: tuple[Reference, Reference]
-    """The viewer's relations, and the viewer's reposts."""
+    """The viewer's relations, and what the viewer has done with posts."""
     relations: bytes
-    reposts: bytes
+    flags: bytes
     """Keys of the two documents."""
 
 
@@ -76,9 +74,9 @@ class _Person:
 def _person(viewer_id: UUID) -> _Person:
     return _Person(
         (command(timelines.timeline_key(viewer_id), b"LRANGE", 0, -1), read_mark(viewer_id)),
-        ((VIEWER, viewer_id), (OWN_REPOSTS, viewer_id)),
+        ((VIEWER, viewer_id), (FLAGS, viewer_id)),
         VIEWER.key(viewer_id),
-        OWN_REPOSTS.key(viewer_id),
+        FLAGS.key(viewer_id),
     )
 
 
@@ -100,6 +98,7 @@ class HomeTimelines:
         self._documents = documents
         self._facts = facts
         self._database = database
+        self._flags = ViewerFlags(database, clock)
         self._own_writes = own_writes
         self._cap = settings.timeline_cap
         self._warm_seconds = settings.timeline_warm_days * 86_400
@@ -158,7 +157,7 @@ class HomeTimelines:
             return "not_ready"
         found: Found = {}
         person = _person(viewer_id)
-        missing = self._documents.kept((person.relations, person.reposts), found)
+        missing = self._documents.kept((person.relations, person.flags), found)
         viewer: Viewer | None = found.get(person.relations)
         pulled = self._pulled(viewer, facts) if viewer is not None else []
         items, mark, *lists = await self._documents.fetch(
@@ -243,7 +242,7 @@ class HomeTimelines:
         entries = _entries((yield _query(viewer_id, page)))
         post_ids = _post_ids(entries)
         cards: list[Reference] = [(STATUS_CARD, post_id) for post_id in post_ids]
-        yield from load([*cards, (OWN_REPOSTS, viewer_id)], found, self.public_url)
+        yield from load([*cards, (FLAGS, viewer_id)], found, self.public_url)
         yield from load([*references_for(post_ids, found).values()], found, self.public_url)
         return entries
 
@@ -255,12 +254,10 @@ class HomeTimelines:
         if missing:
             references = references_for(post_ids, found)
             await self._documents.fetch([references[key] for key in dict.fromkeys(missing)], found)
-        own: OwnReposts = found[_person(viewer_id).reposts]
-        reposted = own.originals
-        if own.horizon and (older := [post_id for post_id in post_ids if post_id <= own.horizon]):
-            rows = await self._database.rows(REPOSTED, {"viewer": viewer_id, "ids": older})
-            reposted = reposted.union(row["repost_of_id"] for row in rows)
-        body = render(entries, found, reposted)
+        own: Flags = found[_person(viewer_id).flags]
+        bits = await self._flags.bits(viewer_id, own, post_ids, found)
+        polls = await self._flags.polls(viewer_id, own, post_ids, found)
+        body = render(entries, found, bits, polls)
         return HomePage(body, entries[0].id if entries else None, entries[-1].id if entries else None)
 
     def _touch(self, viewer_id: UUID, now_ms: int) -> None:

@@ -1,21 +1,19 @@
 """A page of statuses as JSON, joined from documents' bytes; nothing is encoded."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from api.documents import Found, Key, Status
 from readmodels.cards import ACCOUNT_CARD, members
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
-from readmodels.documents import Reference
-from readmodels.entities import NO_FLAGS
 from readmodels.entries import Entry
+from readmodels.flags import VOTES, entity_of
+from readmodels.poll_documents import POLL
+from readmodels.stored import Reference
 
+Bits = Callable[[int, int], int]
+"""The flags (readmodels/flags.py) of a post, given its id and that of its thread's first post."""
 
-def _flags(reblogged: bool) -> bytes:
-    return b"," + members({**NO_FLAGS, "reblogged": reblogged}) + b',"account":{'
-
-
-_NOT_REBLOGGED = _flags(False)
-_REBLOGGED = _flags(True)
+_FLAGS = [b"," + members(entity_of(bits)) + b',"account":{' for bits in range(1 << VOTES)]
 
 
 def keys_for(post_ids: Iterable[int], found: Found) -> list[Key]:
@@ -25,6 +23,8 @@ def keys_for(post_ids: Iterable[int], found: Found) -> list[Key]:
         status: Status | None = found[post_id]
         if status is not None:
             keys += (status.counts_key, status.account_key, status.account_counts_key)
+            if status.poll_key is not None:
+                keys.append(status.poll_key)
     return keys
 
 
@@ -37,16 +37,16 @@ def references_for(post_ids: Iterable[int], found: Found) -> dict[Key, Reference
             references[status.counts_key] = (STATUS_COUNTS, post_id)
             references[status.account_key] = (ACCOUNT_CARD, status.account)
             references[status.account_counts_key] = (ACCOUNT_COUNTS, status.account)
+            if status.poll_key is not None:
+                references[status.poll_key] = (POLL, status.poll)
     return references
 
 
-def render(
-    page: Sequence[Entry], found: Found, reposted: Container[int], polls: Mapping[int, bytes] | None = None
-) -> bytes:
+def render(page: Sequence[Entry], found: Found, bits: Bits, polls: Mapping[int, bytes] | None = None) -> bytes:
     """The JSON array of the page; what has vanished since the page was chosen is left out.
 
-    `found` has the cards and what `keys_for` names; `reposted` are the originals that the viewer has reposted; `polls`
-    has the JSON of the Poll entities by id.
+    `found` has the cards and what `keys_for` names; `bits` gives the viewer's flags; `polls` has the JSON of the Poll
+    entities by id.
     """
     polls = polls or {}
     parts: list[bytes] = [b"["]
@@ -55,15 +55,15 @@ def render(
         if status is None or not _can_show(status, found):
             continue
         if entry.original == entry.id:
-            _append(parts, status, found, entry.id in reposted, polls)
+            _append(parts, status, found, bits(entry.id, status.conversation), polls)
             parts.append(b'},"reblog":null},')
             continue
         original: Status | None = found[entry.original]
         if original is None or not _can_show(original, found):
             continue
-        _append(parts, status, found, False, polls)
+        _append(parts, status, found, bits(entry.id, status.conversation), polls)
         parts.append(b'},"reblog":')
-        _append(parts, original, found, entry.original in reposted, polls)
+        _append(parts, original, found, bits(entry.original, original.conversation), polls)
         parts.append(b'},"reblog":null}},')
     if len(parts) == 1:
         return b"[]"
@@ -75,13 +75,13 @@ def _can_show(status: Status, found: Found) -> bool:
     return bool(found[status.counts_key] and found[status.account_key] and found[status.account_counts_key])
 
 
-def _append(parts: list[bytes], status: Status, found: Found, reblogged: bool, polls: Mapping[int, bytes]) -> None:
+def _append(parts: list[bytes], status: Status, found: Found, flags: int, polls: Mapping[int, bytes]) -> None:
     parts += (
         b"{",
         status.members,
         b',"poll":%b,' % polls.get(status.poll, b"null") if status.poll else b",",
         found[status.counts_key],
-        _REBLOGGED if reblogged else _NOT_REBLOGGED,
+        _FLAGS[flags],
         found[status.account_key],
         b",",
         found[status.account_counts_key],

@@ -19,7 +19,7 @@ from api.responses import json_bytes
 from api.shared_facts import PREFIXES, HomeCache, SharedFactsReader
 from fanline.clock import Clock
 from fanline.settings import Settings
-from readmodels.affected import KINDS
+from readmodels import affected, engagement
 from readmodels.home_rules import Page
 
 routes = web.RouteTableDef()
@@ -27,7 +27,7 @@ routes = web.RouteTableDef()
 HOME = web.AppKey("home timelines", HomeTimelines)
 # The first page as clients ask for it; its Link header needs no parsing.
 _PLAIN_QUERIES = frozenset(["", *(f"limit={limit}" for limit in range(1, 41))])
-TRACKED = (*(kind.prefix + b":" for kind in KINDS), *PREFIXES)
+TRACKED = (*(kind.prefix + b":" for kind in (*affected.KINDS, *engagement.KINDS)), *PREFIXES)
 """The key prefixes whose changes Redis tells this process."""
 
 

@@ -10,13 +10,16 @@ from typing import Any
 from uuid import UUID
 
 from audit.checks import Check, check_documents, check_followers, check_recents, check_timelines
+from audit.engagement import check_counts, check_flags, polls_of, repair_values
 from audit.repairs import Repair, repair_documents, repair_followers, repair_recents, repair_timelines
 from audit.stores import Stores
 from fanline.addresses import public_url
 from fanline.settings import Settings
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
-from readmodels.relations import OWN_REPOSTS, VIEWER
+from readmodels.flags import FLAGS
+from readmodels.poll_documents import POLL
+from readmodels.relations import VIEWER
 
 __all__ = ["Check", "Model", "Repair", "Subjects", "models", "people", "posts"]
 
@@ -59,11 +62,13 @@ def models(settings: Settings) -> tuple[Model, ...]:
         Model("timelines_redis", people, check_timelines, repair_timelines),
         Model("recents", people, check_recents, repair_recents),
         Model("followers", people, check_followers, repair_followers),
-        _documents("relations", people, (VIEWER, OWN_REPOSTS), url),
+        _documents("relations", people, (VIEWER,), url),
         _documents("account_cards", people, (ACCOUNT_CARD,), url),
-        _documents("account_counts", people, (ACCOUNT_COUNTS,), url),
+        Model("account_counts", people, check_counts(ACCOUNT_COUNTS), repair_values(ACCOUNT_COUNTS)),
+        Model("flags", people, check_flags, repair_values(FLAGS)),
         _documents("status_cards", posts, (STATUS_CARD,), url),
-        _documents("status_counts", posts, (STATUS_COUNTS,), url),
+        Model("status_counts", posts, check_counts(STATUS_COUNTS), repair_values(STATUS_COUNTS)),
+        _documents("poll_counts", lambda stores, subjects: polls_of(stores, subjects.posts), (POLL,), url),
     )
 
 

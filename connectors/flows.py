@@ -13,17 +13,48 @@ EVENTS = tuple(
 FLOWS: Mapping[str, tuple[str, ...]] = {
     "followers": ("cdc.follows",),
     "timelines": ("cdc.posts",),
-    "cards": ("cdc.users", "cdc.posts", "cdc.follows", "cdc.blocks", "cdc.mutes", "cdc.media"),
+    "cards": (
+        "cdc.users",
+        "cdc.posts",
+        "cdc.follows",
+        "cdc.blocks",
+        "cdc.mutes",
+        "cdc.media",
+        "cdc.polls",
+        "cdc.poll_votes",
+    ),
+    "engagement": (
+        "cdc.posts",
+        "cdc.likes",
+        "cdc.bookmarks",
+        "cdc.pins",
+        "cdc.conversation_mutes",
+        "cdc.poll_votes",
+        "cdc.follows",
+        "cdc.users",
+    ),
     "aggregates": ("cdc.posts", "cdc.likes", "cdc.follows", "cdc.users"),
     "archive": EVENTS,
+    "notifications": (
+        *("post.created", "post.updated", "post.deleted", "engagement.recorded"),
+        *("follow.created", "follow.deleted", "follow.requested"),
+        *("report.created", "moderation.recorded", "account.created", "cdc.blocks"),
+    ),
 }
 """Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
 
-TRAILING = frozenset({"archive"})
+TRAILING = frozenset({"archive", "notifications"})
 """Flows whose results no read of the API shows: who waits for the read models does not wait for them."""
 
 SERVING = tuple(flow for flow in FLOWS if flow not in TRAILING)
 """The others."""
+
+COLLECTING = frozenset({"aggregates"})
+"""Flows that collect changes for a second or more before they apply them: the barrier waits for them, readers of their
+own writes do not."""
+
+PROMPT = tuple(flow for flow in SERVING if flow not in COLLECTING)
+"""Flows that apply changes as they come."""
 
 HEARTBEAT_TOPIC = "cdc.heartbeat"
 

@@ -1,7 +1,7 @@
-"""cards: keeps cards, counts and viewers' relations equal to the database (readmodels/documents.py).
+"""cards: keeps cards, polls and viewers' relations equal to the database (readmodels/documents.py).
 
-cdc.users, cdc.posts, cdc.follows, cdc.blocks, cdc.mutes, cdc.media -> the documents that each change affects
-(readmodels/affected.py) -> one query a kind and a batch -> Redis.
+cdc.users, cdc.posts, cdc.follows, cdc.blocks, cdc.mutes, cdc.media, cdc.polls, cdc.poll_votes -> the documents that
+each change affects (readmodels/affected.py) -> one query a kind and a batch -> Redis.
 """
 
 from collections.abc import Sequence

@@ -1,20 +1,16 @@
-"""What a viewer's relations decide when a timeline is read, and what the viewer has reposted.
+"""What a viewer's relations decide when a timeline is read.
 
 Layout (sparse documents, see readmodels/documents.py; numbers are big-endian, accounts 16-byte ids):
 
     v:{<user id>}   number (4) and accounts followed; number (4) and those among them whose reposts are not wanted;
                     number (4) and accounts hidden, each with the ms (8) at which a mute ends, 0 for never
-    e:{<user id>}   horizon (8), then the ids (8) of the posts reposted that are above it; below it the database knows
 """
 
 import struct
-from dataclasses import dataclass
 from uuid import UUID
 
 from readmodels.documents import Kind, Row
 from readmodels.home_rules import Viewer
-
-REPOSTS_KEPT = 2_000
 
 _NUMBER = struct.Struct(">I")
 
@@ -31,22 +27,6 @@ SELECT u.id,
 FROM users u
 WHERE u.id = ANY(%(ids)s::uuid[])
 """
-
-OWN_REPOSTS_BY_ID = f"""
-SELECT u.id,
-       ARRAY(SELECT repost_of_id FROM posts WHERE author_id = u.id AND repost_of_id IS NOT NULL
-             ORDER BY repost_of_id DESC LIMIT {REPOSTS_KEPT + 1}) AS reposted
-FROM users u
-WHERE u.id = ANY(%(ids)s::uuid[])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnReposts:
-    """The posts that somebody has reposted, as far as ids above `horizon` go."""
-
-    horizon: int
-    originals: frozenset[int]
 
 
 def _viewer_body(row: Row, _: str) -> bytes:
@@ -76,18 +56,6 @@ def viewer(viewer_id: UUID, body: bytes) -> Viewer:
     return Viewer(viewer_id.bytes, followees, without_reposts, hidden)
 
 
-def _own_reposts_body(row: Row, _: str) -> bytes:
-    reposted = row["reposted"]
-    horizon = reposted[REPOSTS_KEPT] if len(reposted) > REPOSTS_KEPT else 0
-    return b"".join((horizon.to_bytes(8), *(original.to_bytes(8) for original in reposted[:REPOSTS_KEPT])))
-
-
-def own_reposts(body: bytes) -> OwnReposts:
-    """The viewer's reposts from the body of their document."""
-    ids = [int.from_bytes(body[at : at + 8]) for at in range(0, len(body), 8)]
-    return OwnReposts(ids[0], frozenset(ids[1:])) if ids else OwnReposts(0, frozenset())
-
-
 def _accounts(accounts: list[UUID]) -> bytes:
     return _NUMBER.pack(len(accounts)) + b"".join(account.bytes for account in accounts)
 
@@ -98,4 +66,3 @@ def _take_accounts(body: bytes, at: int) -> tuple[frozenset[bytes], int]:
 
 
 VIEWER = Kind("viewer", b"v", VIEWERS_BY_ID, _viewer_body, sparse=True)
-OWN_REPOSTS = Kind("own_reposts", b"e", OWN_REPOSTS_BY_ID, _own_reposts_body, sparse=True)

@@ -35,12 +35,16 @@ class RedisWrite:
     The commands must be idempotent in effect: after a lost connection they are sent again. `on_replies` gets all
     `replies` of them in order once, and may return further writes that follow from them; progress waits for
     those too. Error replies that repetition mends never reach it; any other ends the flow.
+
+    Writes may overtake each other where Redis asks for a command again. One that is `in_turn` is sent only when all
+    before it are answered; what is prepared for it meanwhile still overlaps with Redis' work.
     """
 
     node: int
     payload: bytes
     replies: int
     on_replies: Callable[[list[Any]], Iterable["RedisWrite"] | None] | None = None
+    in_turn: bool = False
 
 
 class RedisSink(SinglePartSink[Any, None]):
@@ -74,6 +78,8 @@ class RedisWriter(StatefulSinkPartition[Any, None]):
             if type(value) is Progress:
                 self._gate.progress(value)
             else:
+                if value.in_turn:
+                    self._collect_until(lambda: not self._nodes.unfinished)
                 self._send(value, self._gate.sent())
                 if self._nodes.inflight_bytes > INFLIGHT_BYTES:
                     self._collect_until(lambda: self._nodes.inflight_bytes <= INFLIGHT_BYTES)

@@ -2,26 +2,20 @@ from uuid import uuid4
 
 from readmodels.affected import TABLES, affected
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
-from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
-from readmodels.relations import OWN_REPOSTS, VIEWER
+from readmodels.poll_documents import POLL
+from readmodels.relations import VIEWER
 
 ONE, OTHER = uuid4(), uuid4()
 
 
-def test_a_repost_changes_the_count_of_its_original_and_what_the_author_has_reposted() -> None:
-    row = {"id": 9, "author_id": str(ONE), "repost_of_id": 4, "in_reply_to_id": None}
-    expected = {(STATUS_CARD, 9), (STATUS_COUNTS, 9), (ACCOUNT_COUNTS, ONE), (STATUS_COUNTS, 4), (OWN_REPOSTS, ONE)}
-    assert affected("posts", row) == expected
+def test_a_post_changes_its_card_alone() -> None:
+    row = {"id": 9, "author_id": str(ONE), "repost_of_id": 4, "in_reply_to_id": 7}
+    assert affected("posts", row) == {(STATUS_CARD, 9)}
 
 
-def test_a_reply_changes_the_count_of_what_it_answers() -> None:
-    row = {"id": 9, "author_id": str(ONE), "repost_of_id": None, "in_reply_to_id": 4}
-    assert (STATUS_COUNTS, 4) in affected("posts", row)
-
-
-def test_a_follow_changes_two_counts_and_one_viewer() -> None:
+def test_a_follow_changes_what_the_follower_sees() -> None:
     row = {"follower_id": str(ONE), "followee_id": str(OTHER)}
-    assert affected("follows", row) == {(ACCOUNT_COUNTS, ONE), (ACCOUNT_COUNTS, OTHER), (VIEWER, ONE)}
+    assert affected("follows", row) == {(VIEWER, ONE)}
 
 
 def test_a_block_changes_both_viewers_and_a_mute_only_the_muter() -> None:
@@ -33,6 +27,12 @@ def test_deleted_media_whose_row_has_only_its_key_change_nothing_by_themselves()
     assert affected("media", {"id": str(ONE)}) == set()
     whole = {"id": str(ONE), "owner_id": str(OTHER), "post_id": 7}
     assert affected("media", whole) == {(ACCOUNT_CARD, OTHER), (STATUS_CARD, 7)}
+
+
+def test_a_vote_changes_its_poll_and_a_poll_the_card_of_its_post() -> None:
+    assert affected("poll_votes", {"poll_id": 3, "voter_id": str(ONE), "position": 0}) == {(POLL, 3)}
+    assert affected("polls", {"id": 3, "post_id": 7}) == {(POLL, 3), (STATUS_CARD, 7)}
+    assert affected("polls", {"id": 3}) == {(POLL, 3)}
 
 
 def test_every_table_that_is_read_affects_something() -> None:
@@ -47,6 +47,7 @@ def test_every_table_that_is_read_affects_something() -> None:
             "muter_id",
             "muted_id",
             "owner_id",
+            "poll_id",
         ),
         str(ONE),
     )

@@ -9,6 +9,7 @@ from api.home_render import keys_for, references_for, render
 from readmodels.cards import members
 from readmodels.entities import NO_FLAGS
 from readmodels.entries import Entry
+from readmodels.flags import REBLOGGED
 
 AUTHOR, OTHER = UUID(int=1), UUID(int=2)
 
@@ -42,8 +43,16 @@ def expected(post_id: int, account: UUID, reblogged: bool, reblog: object = None
     }
 
 
+def no_flags(post_id: int, conversation: int) -> int:
+    return 0
+
+
+def reposted_11(post_id: int, conversation: int) -> int:
+    return (1 << REBLOGGED) if post_id == 11 else 0
+
+
 def test_an_empty_page_is_an_empty_array() -> None:
-    assert render([], {}, set()) == b"[]"
+    assert render([], {}, no_flags) == b"[]"
 
 
 def test_posts_reposts_and_flags_are_nested_as_entities() -> None:
@@ -51,7 +60,7 @@ def test_posts_reposts_and_flags_are_nested_as_entities() -> None:
     add(found, 10, AUTHOR)
     add(found, 11, OTHER)
     add(found, 12, AUTHOR, original=11)
-    shown = msgspec.json.decode(render([Entry(12, 11), Entry(10, 10)], found, {11}))
+    shown = msgspec.json.decode(render([Entry(12, 11), Entry(10, 10)], found, reposted_11))
     assert shown == [
         expected(12, AUTHOR, False, expected(11, OTHER, True)),
         expected(10, AUTHOR, False),
@@ -67,7 +76,7 @@ def test_what_vanished_meanwhile_is_left_out() -> None:
     found[b"c:12"] = b""
     found[13] = None
     page = [Entry(14, 13), Entry(12, 12), Entry(11, 11), Entry(10, 10)]
-    assert [status["id"] for status in msgspec.json.decode(render(page, found, set()))] == ["10"]
+    assert [status["id"] for status in msgspec.json.decode(render(page, found, no_flags))] == ["10"]
 
 
 def test_keys_and_references_name_the_same_documents() -> None:
