@@ -21,8 +21,8 @@ BOUNDARIES: Final = {
     "auth": ("api.auth.applications", "api.auth.oauth", "api.auth.authorize"),
     "accounts": ("api.signup", "api.accounts"),
     "graph": ("api.relationships", "api.graph", "api.follow_requests"),
-    "statuses": ("api.status_writes", "api.statuses", "api.reposts"),
-    "engagement": ("api.engagement", "api.engagement_lists"),
+    "statuses": ("api.status_writes", "api.status_edits", "api.statuses", "api.reposts"),
+    "engagement": ("api.engagement", "api.engagement_lists", "api.polls"),
     "timelines": ("api.timelines", "api.public_timelines", "api.markers"),
     "instance": ("api.instance", "api.pictures"),
 }

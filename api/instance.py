@@ -5,9 +5,11 @@ from aiohttp import web
 from api.accounts import MAX_DISPLAY_NAME, MAX_FIELD, MAX_FIELDS, MAX_NOTE
 from api.auth.principal import require_user
 from api.context import Context, context_of
+from api.engagement import MAX_PINNED
 from api.errors import not_found
+from api.poll_rows import MAX_OPTION_CHARACTERS, MAX_OPTIONS, MAX_SECONDS, MIN_SECONDS
 from api.responses import json_response
-from api.status_writes import MAX_CHARACTERS
+from api.status_texts import MAX_CHARACTERS
 from readmodels.entities import Entity
 from readmodels.entity_queries import ACCOUNTS_BY_ID
 
@@ -140,7 +142,7 @@ def _configuration(context: Context) -> Entity:
         "urls": {"status": None, "about": None, "privacy_policy": None, "terms_of_service": None},
         "accounts": {
             "max_featured_tags": 0,
-            "max_pinned_statuses": 0,
+            "max_pinned_statuses": MAX_PINNED,
             "max_display_name_length": MAX_DISPLAY_NAME,
             "max_note_length": MAX_NOTE,
             "max_profile_fields": MAX_FIELDS,
@@ -153,7 +155,12 @@ def _configuration(context: Context) -> Entity:
             "characters_reserved_per_url": CHARACTERS_PER_URL,
         },
         "media_attachments": {"supported_mime_types": [], "description_limit": 0},
-        "polls": {"max_options": 0, "max_characters_per_option": 0, "min_expiration": 0, "max_expiration": 0},
+        "polls": {
+            "max_options": MAX_OPTIONS,
+            "max_characters_per_option": MAX_OPTION_CHARACTERS,
+            "min_expiration": MIN_SECONDS,
+            "max_expiration": MAX_SECONDS,
+        },
         "translation": {"enabled": False},
         "limited_federation": True,
     }

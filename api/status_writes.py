@@ -1,14 +1,13 @@
-"""Statuses, written: posts, replies and edits."""
+"""Statuses, written: posts and replies."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
 from uuid import UUID
 
 import psycopg
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from api.auth.principal import require_application, require_user
 from api.body import read_body
@@ -17,17 +16,16 @@ from api.database import Row, Transaction
 from api.errors import ApiError, bad_request, not_found, unprocessable
 from api.outbox import Outbox
 from api.paging import post_id
-from api.post_rows import conversation_of, insert_links, insert_post, new_row, own_post, status_id, visible_post
+from api.poll_rows import NewPoll, checked, insert_poll
+from api.post_rows import conversation_of, insert_links, insert_post, new_row, visible_post
 from api.responses import json_response
+from api.status_texts import Language, refuse_missing_features, require_text, texts
 from api.statuses import one_status
 from api.writes import write
-from fanline.content import clean
 from fanline.ids import created_ms
-from readmodels.entities import Entity
 
 routes = web.RouteTableDef()
 
-MAX_CHARACTERS = 5_000
 MAX_KEY = 255
 VISIBILITIES = ("public", "unlisted", "private", "direct")
 # Two processes can make the same identifier in the same millisecond; the primary key tells.
@@ -44,20 +42,6 @@ INSERT INTO idempotency_keys (user_id, key, post_id) VALUES (%(user_id)s, %(key)
 ON CONFLICT (user_id, key) DO UPDATE SET post_id = excluded.post_id, created_at = now()
 WHERE idempotency_keys.created_at <= now() - interval '1 hour'
 """
-INSERT_EDIT = """
-INSERT INTO post_edits (post_id, created_at, text, spoiler_text, sensitive, language)
-SELECT id, coalesce(edited_at, created_at), text, spoiler_text, sensitive, language FROM posts WHERE id = %(id)s
-"""
-UPDATE_POST = """
-UPDATE posts SET text = %(text)s, spoiler_text = %(spoiler_text)s, sensitive = %(sensitive)s, language = %(language)s,
-                 edited_at = clock_timestamp()
-WHERE id = %(id)s
-"""
-LOCK_POST = "SELECT id FROM posts WHERE id = %(id)s FOR UPDATE"
-DELETE_MENTIONS = "DELETE FROM post_mentions WHERE post_id = %(id)s"
-DELETE_HASHTAGS = "DELETE FROM post_hashtags WHERE post_id = %(id)s"
-
-Language = Annotated[str, Meta(max_length=35)]
 
 
 class NewStatus(Struct):
@@ -70,19 +54,8 @@ class NewStatus(Struct):
     visibility: str | None = None
     language: Language | None = None
     media_ids: list[str] | None = None
-    poll: dict[str, Any] | None = None
+    poll: NewPoll | None = None
     scheduled_at: str | None = None
-
-
-class Edit(Struct):
-    """Parameters of PUT /api/v1/statuses/:id; what is absent stays."""
-
-    status: str | None = None
-    spoiler_text: str | None = None
-    sensitive: bool | None = None
-    language: Language | None = None
-    media_ids: list[str] | None = None
-    poll: dict[str, Any] | None = None
 
 
 class _Repeated(Exception):
@@ -99,10 +72,11 @@ async def post_status(request: web.Request) -> web.Response:
     key = request.headers.get("Idempotency-Key")
     if key is not None and len(key) > MAX_KEY:
         raise bad_request(f"Idempotency-Key is longer than {MAX_KEY} characters")
-    text, spoiler_text = _texts(form.status, form.spoiler_text)
-    _refuse_missing_features(form.media_ids, form.poll, form.scheduled_at)
-    if not text:
-        raise unprocessable("Validation failed: Text can't be blank")
+    text, spoiler_text = texts(form.status, form.spoiler_text)
+    refuse_missing_features(form.media_ids, form.scheduled_at)
+    require_text(text)
+    if form.poll is not None:
+        form.poll = checked(form.poll)
 
     async def body(transaction: Transaction, outbox: Outbox) -> int:
         if key is not None and (done := await _earlier(transaction, user_id, key)) is not None:
@@ -123,59 +97,6 @@ async def post_status(request: web.Request) -> web.Response:
     )
 
 
-@routes.put("/api/v1/statuses/{id}")
-async def edit_status(request: web.Request) -> web.Response:
-    """Change one's own status; the version before goes into its history."""
-    user_id = require_user(request, "write:statuses")
-    identifier = status_id(request)
-    form = await read_body(request, Edit)
-    context = context_of(request)
-    _refuse_missing_features(form.media_ids, form.poll, None)
-
-    async def body(transaction: Transaction, _outbox: Outbox) -> Entity:
-        await transaction.execute(LOCK_POST, {"id": identifier})
-        row = await own_post(transaction, identifier, user_id)
-        if row["repost_of_id"] is not None:
-            raise not_found()
-        text, spoiler_text = _texts(
-            row["text"] if form.status is None else form.status,
-            row["spoiler_text"] if form.spoiler_text is None else form.spoiler_text,
-        )
-        if not text:
-            raise unprocessable("Validation failed: Text can't be blank")
-        changed = {
-            "text": text,
-            "spoiler_text": spoiler_text,
-            "sensitive": (row["sensitive"] if form.sensitive is None else form.sensitive) or bool(spoiler_text),
-            "language": form.language or row["language"],
-        }
-        if any(row[column] != value for column, value in changed.items()):
-            await transaction.execute(INSERT_EDIT, {"id": identifier})
-            await transaction.execute(DELETE_MENTIONS, {"id": identifier})
-            await transaction.execute(DELETE_HASHTAGS, {"id": identifier})
-            await insert_links(transaction, identifier, [spoiler_text, text], context.domain)
-            await transaction.execute(UPDATE_POST, {"id": identifier, **changed})
-        return await one_status(transaction, identifier, user_id, context.public_url)
-
-    return json_response(await write(context, user_id, body))
-
-
-def _texts(status: str | None, spoiler: str | None) -> tuple[str, str]:
-    text, spoiler_text = clean(status or ""), clean(spoiler or "").replace("\n", " ")
-    if len(text) + len(spoiler_text) > MAX_CHARACTERS:
-        raise unprocessable(f"Validation failed: Text character limit of {MAX_CHARACTERS} exceeded")
-    return text, spoiler_text
-
-
-def _refuse_missing_features(media_ids: list[str] | None, poll: object, scheduled_at: str | None) -> None:
-    if media_ids:
-        raise unprocessable("Validation failed: media attachments are not supported yet")
-    if poll:
-        raise unprocessable("Validation failed: polls are not supported yet")
-    if scheduled_at:
-        raise unprocessable("Validation failed: scheduled statuses are not supported")
-
-
 async def _new_post(
     transaction: Transaction,
     outbox: Outbox,
@@ -186,7 +107,7 @@ async def _new_post(
     text: str,
     spoiler_text: str,
 ) -> Row:
-    """Insert the post, its mentions, hashtags and event."""
+    """Insert the post, its mentions, hashtags, poll and event."""
     defaults = await transaction.row(SELECT_DEFAULTS, {"id": user_id})
     if defaults is None:
         raise not_found()
@@ -212,6 +133,8 @@ async def _new_post(
     )
     await insert_post(transaction, row)
     mentioned, tags = await insert_links(transaction, identifier, [spoiler_text, text], context.domain)
+    if form.poll is not None:
+        await insert_poll(transaction, context.ids, identifier, form.poll)
     await outbox.post_created(row, mentioned, tags)
     if parent is not None:
         await outbox.engagement("reply", parent["id"], parent["author_id"], user_id)

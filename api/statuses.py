@@ -11,6 +11,7 @@ from api.entities import load_account_list, load_accounts, load_statuses
 from api.errors import not_found
 from api.outbox import Outbox
 from api.paging import link_header, post_id, read_account_page
+from api.poll_rows import poll_of_post
 from api.post_rows import original_post_of_anybody, own_post, status_id, visible_post
 from api.responses import json_response
 from api.visibility import unmuted, visible
@@ -168,7 +169,12 @@ async def history(request: web.Request) -> web.Response:
         row = await visible_post(transaction, identifier, viewer)
         edits = await transaction.rows(SELECT_EDITS, {"id": identifier})
         accounts = await load_accounts(transaction, [row["author_id"]], context.public_url)
-        latest = {**row, "created_at": row["edited_at"] or row["created_at"]}
+        poll = await poll_of_post(transaction, identifier)
+        latest = {
+            **row,
+            "created_at": row["edited_at"] or row["created_at"],
+            "poll_options": poll and poll["titles"],
+        }
         return [_version(version, accounts[row["author_id"]], context.public_url) for version in [*edits, latest]]
 
     return json_response(await context.database.read(body))
@@ -208,5 +214,5 @@ def _version(row: Row, account: Entity, public_url: str) -> Entity:
         "account": account,
         "media_attachments": [],
         "emojis": [],
-        "poll": None,
+        "poll": {"options": [{"title": title} for title in titles]} if (titles := row["poll_options"]) else None,
     }

@@ -8,7 +8,8 @@ from readmodels.entities import Entity, Row, timestamp
 # A batch a query; `options` in their order. It is also the oracle of every count of votes.
 POLLS_BY_ID = """
 SELECT l.id, l.post_id, p.author_id, l.multiple, l.hide_totals, l.expires_at,
-       (SELECT coalesce(jsonb_agg(jsonb_build_object('title', t.title, 'votes_count', t.votes) ORDER BY t.position), '[]')
+       (SELECT coalesce(
+                   jsonb_agg(jsonb_build_object('title', t.title, 'votes_count', t.votes) ORDER BY t.position), '[]')
         FROM (SELECT o.position, o.title, count(v.voter_id) AS votes
               FROM poll_options o LEFT JOIN poll_votes v ON v.poll_id = o.poll_id AND v.position = o.position
               WHERE o.poll_id = l.id
