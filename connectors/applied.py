@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported without saying so
@@ -13,6 +13,14 @@ from connectors.offsets import Partition
 from fanline.settings import Settings
 
 Offsets = dict[Partition, int]
+
+
+class Commit(NamedTuple):
+    """A committed offset, and who committed it: `0/2` is the first of two instances, empty an operator."""
+
+    offset: int
+    by: str
+
 
 _NO_LEADER = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -73,6 +81,13 @@ class AppliedOffsets:
 
     def committed(self, groups: Mapping[str, Iterable[Partition]]) -> dict[str, Offsets]:
         """What each group has committed for its partitions; 0 where it has committed nothing."""
+        return {
+            group: {place: 0 if commit is None else commit.offset for place, commit in commits.items()}
+            for group, commits in self.commits(groups).items()
+        }
+
+    def commits(self, groups: Mapping[str, Iterable[Partition]]) -> dict[str, dict[Partition, Commit | None]]:
+        """Each group's commit for each of its partitions, None where it has made none."""
         asked: dict[str, Future[Any]] = {}
         for group, partitions in groups.items():
             wanted = [TopicPartition(*partition) for partition in partitions]
@@ -82,7 +97,10 @@ class AppliedOffsets:
                 asked[group] = answers[group]
         return {
             group: {
-                (place.topic, place.partition): max(0, place.offset) for place in self._result(answer).topic_partitions
+                (place.topic, place.partition): Commit(place.offset, place.metadata or "")
+                if place.offset >= 0
+                else None
+                for place in self._result(answer).topic_partitions
             }
             for group, answer in asked.items()
         }
@@ -92,3 +110,7 @@ class AppliedOffsets:
             return answer.result(REQUEST_TIMEOUT_SECONDS * 2)
         except KafkaException as error:
             raise typed_error(self._settings, error.args[0]) from error
+
+
+def _commit(place: TopicPartition) -> Commit | None:
+    return Commit(place.offset, place.metadata or "") if place.offset >= 0 else None

@@ -20,6 +20,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("connectors", "connectors.cli:connectors", "Compare, apply and steer Debezium's connectors."),
     ("lag", "connectors.cli_lag:lag", "Show how far flows and connectors are behind."),
     ("dlq", "connectors.cli_dlq:dlq", "Show, replay or drop records that flows could not take."),
+    ("dataflows", "fanline.cli_dataflows:dataflows", "List, start, stop, restart and scale dataflows."),
+    ("offsets", "fanline.cli_offsets:offsets", "Show and reset a dataflow's offsets and recovery store."),
     ("dataflow", "dataflows.cli:dataflow", "Run one dataflow."),
     ("api", "api.cli:api", "Serve the API."),
     ("keys", "api.cli:keys", "Rotate the keys that sign access tokens."),

@@ -33,8 +33,20 @@ def up(only: str, without_servers: bool) -> None:
     chosen = selection(nodes(layout), only)
     if without_servers:
         chosen = [node for node in chosen if getattr(node, "kind", "") != "server"]
+    with exclusive(layout):
+        bring_up(layout, chosen, console)
+    if not only:
+        console.print(next_steps(chosen), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"ready after {time.monotonic() - began:.1f} s", highlight=False)
+
+
+def bring_up(layout: Layout, chosen: Sequence[Node], console: Console) -> None:
+    """Start what does not run of the chosen parts, showing how far it is; raises why one did not come up.
+
+    The caller holds the stack. Interrupted, it stops what it has started and raises `Cancelled`.
+    """
     run = Up(layout, chosen)
-    with exclusive(layout), cancelling(run):
+    with cancelling(run):
         try:
             download(layout, run, console)
             watch(run, console)
@@ -46,9 +58,6 @@ def up(only: str, without_servers: bool) -> None:
                 raise Cancelled("Interrupted: everything that this command started is stopped again.") from None
             run.end()
             raise
-    if not only:
-        console.print(next_steps(chosen), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"ready after {time.monotonic() - began:.1f} s", highlight=False)
 
 
 def selection(all_nodes: Sequence[Node], only: str) -> Sequence[Node]:
