@@ -24,6 +24,8 @@ BOUNDARIES: Final = {
     "statuses": ("api.status_writes", "api.status_edits", "api.statuses", "api.reposts"),
     "engagement": ("api.engagement", "api.engagement_lists", "api.polls"),
     "timelines": ("api.timelines", "api.public_timelines", "api.markers"),
+    "streaming": ("api.streaming.routes",),
+    "aggregates": ("api.aggregates",),
     "instance": ("api.instance", "api.pictures"),
 }
 """The boundaries, each of which can be served by processes of its own, and the modules of their routes."""
@@ -62,8 +64,12 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
     app.add_routes(routes)
     # Mastodon takes a slash at the end of an address, and some clients write one.
     app.add_routes([web.route(route.method, f"{route.path}/", route.handler) for route in routes])
-    if "timelines" in served:
+    if {"timelines", "streaming"} & set(served):
         app.cleanup_ctx.append(import_module("api.timelines").serve_home)
+    if "streaming" in served:
+        app.cleanup_ctx.append(import_module("api.streaming.service").serve_streams)
+    if {"aggregates", "instance"} & set(served):
+        app.cleanup_ctx.append(import_module("api.series").serve_series)
     return app
 
 

@@ -1,5 +1,7 @@
 """What this server is, and the small true answers that every client asks for when it signs in."""
 
+import time
+
 from aiohttp import web
 
 from api.accounts import MAX_DISPLAY_NAME, MAX_FIELD, MAX_FIELDS, MAX_NOTE
@@ -9,7 +11,9 @@ from api.engagement import MAX_PINNED
 from api.errors import not_found
 from api.poll_rows import MAX_OPTION_CHARACTERS, MAX_OPTIONS, MAX_SECONDS, MIN_SECONDS
 from api.responses import json_response
+from api.series import SERIES
 from api.status_texts import MAX_CHARACTERS
+from readmodels.aggregates import DAY, floor_to
 from readmodels.entities import Entity
 from readmodels.entity_queries import ACCOUNTS_BY_ID
 
@@ -26,17 +30,15 @@ STATISTICS = """
 SELECT (SELECT count(*) FROM users WHERE suspended_at IS NULL) AS user_count,
        (SELECT count(*) FROM posts WHERE repost_of_id IS NULL) AS status_count
 """
-ACTIVE_MONTH = """
-SELECT count(DISTINCT user_id) AS active FROM sessions
-WHERE user_id IS NOT NULL AND last_used_at > now() - interval '28 days'
-"""
+ACTIVE_DAYS = 28
 
 
 @routes.get("/api/v2/instance")
 async def instance(request: web.Request) -> web.Response:
     """The server, as clients of Mastodon 4 ask for it."""
     context = context_of(request)
-    active = await context.kept("active", STATISTICS_SECONDS, lambda: context.database.row(ACTIVE_MONTH))
+    today = floor_to(int(time.time()), DAY)
+    active = await request.app[SERIES].active(range(today - (ACTIVE_DAYS - 1) * DAY, today + 1, DAY))
     return json_response(
         {
             "domain": context.domain,
@@ -44,7 +46,7 @@ async def instance(request: web.Request) -> web.Response:
             "version": VERSION,
             "source_url": SOURCE_URL,
             "description": context.settings.instance_description,
-            "usage": {"users": {"active_month": active["active"]}},
+            "usage": {"users": {"active_month": active}},
             "thumbnail": {"url": f"{context.public_url}/headers/original/missing.png"},
             "icon": [],
             "languages": ["en"],
@@ -75,7 +77,7 @@ async def instance_v1(request: web.Request) -> web.Response:
             "description": context.settings.instance_description,
             "email": context.settings.contact_email,
             "version": VERSION,
-            "urls": {},
+            "urls": {"streaming_api": streaming_url(context)},
             "stats": {**counted, "domain_count": 0},
             "thumbnail": f"{context.public_url}/headers/original/missing.png",
             "languages": ["en"],
@@ -137,9 +139,20 @@ async def lists(request: web.Request) -> web.Response:
     return json_response([])
 
 
+def streaming_url(context: Context) -> str:
+    """Where streams are served: the API's own host."""
+    return context.public_url.replace("http", "ws", 1)
+
+
 def _configuration(context: Context) -> Entity:
     return {
-        "urls": {"status": None, "about": None, "privacy_policy": None, "terms_of_service": None},
+        "urls": {
+            "streaming": streaming_url(context),
+            "status": None,
+            "about": None,
+            "privacy_policy": None,
+            "terms_of_service": None,
+        },
         "accounts": {
             "max_featured_tags": 0,
             "max_pinned_statuses": MAX_PINNED,

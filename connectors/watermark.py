@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from connectors.applied import AppliedOffsets, Offsets
-from connectors.flows import FLOWS, SERVING, group_of
+from connectors.flows import FLOWS, PROMPT, group_of
 from connectors.heartbeats import Heartbeats
 from fanline.settings import Settings, get_settings
 
@@ -18,7 +18,7 @@ class Watermark:
     `poll` blocks for some milliseconds: call it about once a second, from one thread.
     """
 
-    def __init__(self, settings: Settings | None = None, flows: Iterable[str] = SERVING) -> None:
+    def __init__(self, settings: Settings | None = None, flows: Iterable[str] = PROMPT) -> None:
         self._settings = settings or get_settings()
         self._topics = {group_of(flow): FLOWS[flow] for flow in flows}
         self._heartbeats = Heartbeats(self._settings, "fanline-watermark")

@@ -43,10 +43,11 @@ def fill(now: int) -> Effects[None]:
     yield Redis([command(counted_key(), b"SET", b"1")])
 
 
-def estimate(days: Iterable[int]) -> Command:
-    """How many people were active on any of the days, given by their starts; the reply is a number."""
+def read(days: Iterable[int]) -> Effects[int | None]:
+    """About how many people were active on any of the days, given by their starts; None until every day is there."""
     first, *others = map(day_key, days)
-    return command(first, b"PFCOUNT", *others)
+    there, number = yield Redis([command(counted_key(), b"EXISTS"), command(first, b"PFCOUNT", *others)])
+    return int(number) if there else None
 
 
 def _add(day: int, people: Collection[UUID]) -> Iterable[Command]:

@@ -60,6 +60,12 @@ class DeliveryCounts:
         return commands
 
 
+def write(commands: Sequence[Command]) -> Effects[None]:
+    """Sends what `DeliveryCounts.writes` gave."""
+    if commands:
+        yield Redis(commands)
+
+
 def read(resolution: Resolution, start: int, end: int) -> Effects[Buckets]:
     """The deliveries in the buckets from `start` to before `end`; those without any are not there."""
     series = series_between(DELIVERIES, resolution, start, end)
