@@ -10,6 +10,8 @@ from dataflows.effects import Performer
 from fanline.metrics import COMPACTIONS, DELIVERIES, DELIVERIES_COLD, POST_TO_TIMELINE_SECONDS
 from fanline.redis_nodes import RedisNodes
 from fanline.tracing import record_span
+from readmodels.aggregates import Retention
+from readmodels.deliveries import DeliveryCounts, write
 from readmodels.fan_out import FanOut
 from readmodels.followers import split_ids
 from readmodels.generations import using
@@ -19,6 +21,8 @@ from sinks.redis import RedisWrite
 
 # Followers whose prefixes are kept: some 40 MB.
 FOLLOWERS_KEPT = 256_000
+# What a run has not written when it dies is missing from the time series.
+COUNTS_SECONDS = 1.0
 
 
 class Prepared:
@@ -39,6 +43,8 @@ class Deliveries:
         self._performer = performer
         self.generations: Sequence[int] = (0,)
         """The generations of the timelines that are kept, the serving one first."""
+        self._counts = DeliveryCounts()
+        self._counted_at = 0.0
         self._cap = cap
         self._full = cap + slack
         self._prepared: OrderedDict[tuple[UUID, int, int], tuple[bytes, list[Prepared]]] = OrderedDict()
@@ -57,6 +63,13 @@ class Deliveries:
                     part.node, pushes(part.prefixes, entries), len(part.followers),
                     _Answer(self, part, len(entries), done),
                 )  # fmt: skip
+
+    def write_counts(self, performer: Performer, kept: Retention) -> None:
+        """Adds what was delivered to the time series, once a second at most (readmodels/deliveries.py)."""
+        now = time.time()
+        if now - self._counted_at >= COUNTS_SECONDS:
+            self._counted_at = now
+            performer.run(write(self._counts.writes(int(now), kept)))
 
     def _prepare(self, chunk: Chunk, generation: int, nodes: RedisNodes) -> list[Prepared]:
         key = chunk.fan_outs[0].author, chunk.index, generation
@@ -88,6 +101,7 @@ class Deliveries:
         if part.generation == self.generations[0]:
             cold = lengths.count(0)
             DELIVERIES.inc((len(lengths) - cold) * posts)
+            self._counts.add((len(lengths) - cold) * posts, int(time.time()))
             DELIVERIES_COLD.inc(cold * posts)
         for fan_out in done:
             _observe(fan_out)

@@ -16,11 +16,13 @@ from bytewax.operators import StatefulBatchLogic
 from connectors.decode import Change, decode_changes
 from connectors.flows import FLOWS, group_of
 from connectors.kafka_source import KafkaSource
+from connectors.lifecycle import on_pulse
 from connectors.messages import Progress
 from dataflows.deliveries import Deliveries
 from dataflows.effects import Performer, limits
 from fanline.settings import get_settings
 from readmodels import followers, timelines
+from readmodels.aggregates import retention
 from readmodels.entries import pack_entry
 from readmodels.fan_out import FanOut, FanOutQueue
 from readmodels.following import Limits
@@ -117,6 +119,8 @@ def build() -> Dataflow:
     # Two connections, so that reads do not wait behind the deliveries that Redis has not come to yet.
     reader, writer = Performer(settings, NAME), Performer(settings, NAME)
     deliveries = Deliveries(writer, settings.timeline_cap, settings.timeline_slack)
+    kept = retention(settings.aggregates_minutes_days, settings.aggregates_hours_days, settings.aggregates_days_days)
+    on_pulse(lambda: deliveries.write_counts(reader, kept))
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
     arrivals = decode_changes("decode", records, NAME, convert=arrival, wait_until_visible=reader.wait_until_visible)
