@@ -35,6 +35,7 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
     ),
     "aggregates": ("cdc.posts", "cdc.likes", "cdc.follows", "cdc.users"),
     "archive": EVENTS,
+    "search": ("cdc.users", "cdc.posts", "cdc.likes", "cdc.follows"),
     "notifications": (
         *("post.created", "post.updated", "post.deleted", "engagement.recorded"),
         *("follow.created", "follow.deleted", "follow.requested"),

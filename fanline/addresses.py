@@ -28,3 +28,8 @@ def connect_registry_url(settings: Settings) -> str:
 def public_url(settings: Settings) -> str:
     """The URL under which clients reach the API, without a slash at its end; links in entities start with it."""
     return (settings.public_url or f"http://{settings.host}:{settings.api_port}").rstrip("/")
+
+
+def opensearch_url(settings: Settings) -> str:
+    """Base URL of OpenSearch, without a slash at its end; may contain a password."""
+    return (settings.opensearch_url or f"http://{settings.host}:{settings.opensearch_port}").rstrip("/")

@@ -106,7 +106,9 @@ class Settings(BaseSettings):
     aggregates_hours_days: int = Field(60, ge=1, description="Days that the time series by hour are kept.")
     aggregates_days_days: int = Field(730, ge=1, description="Days that the time series by day are kept.")
     aggregates_seconds: float = Field(
-        1.0, gt=0, description="Least seconds between two times that stale buckets of the time series are counted again."
+        1.0,
+        gt=0,
+        description="Least seconds between two times that stale buckets of the time series are counted again.",
     )
     aggregates_share: float = Field(
         0.1, gt=0, lt=1, description="Most of a flow's time, as a share, that counting stale buckets may take."
@@ -141,9 +143,23 @@ class Settings(BaseSettings):
     )
 
     # Search.
-    search_prefix: str = Field("fanline", pattern=r"^[a-z][a-z0-9]*$", description="What the indexes' names begin with.")
+    search_prefix: str = Field(
+        "fanline", pattern=r"^[a-z][a-z0-9]*$", description="What the indexes' names begin with."
+    )
     search_timeout_seconds: float = Field(
         1.0, gt=0, description="How long the API waits for OpenSearch before it asks the database instead."
+    )
+
+    # Streams.
+    stream_connections: int = Field(10_000, ge=1, description="Streams that one API process keeps open.")
+    stream_connections_per_person: int = Field(
+        20, ge=1, description="Streams that one person keeps open at one API process."
+    )
+    stream_queue: int = Field(
+        1_000, ge=10, description="Events that may wait for one stream; a client that is further behind is ended."
+    )
+    stream_heartbeat_seconds: float = Field(
+        15.0, gt=0, description="Seconds of silence after which a stream says that it lives."
     )
 
     # Telemetry.
