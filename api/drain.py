@@ -17,6 +17,8 @@ class Drain:
         self._idle.set()
         self.draining = False
         """Whether no further requests are wanted."""
+        self.begun = asyncio.Event()
+        """Set when that begins: requests that have no end of their own then end."""
 
     def enter(self) -> None:
         """A request has begun."""
@@ -32,6 +34,7 @@ class Drain:
     async def finish(self, seconds: float) -> bool:
         """Want no more requests and wait for those under way, so long at most; whether all were answered."""
         self.draining = True
+        self.begun.set()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()

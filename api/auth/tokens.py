@@ -9,6 +9,7 @@ half a second in the others, and within `RECHECK_SECONDS` if Redis loses a messa
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,6 +47,7 @@ class Tokens:
         self._days = days
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._by_session: dict[UUID, str] = {}
+        self._on_forget: list[Callable[[UUID], None]] = []
 
     async def issue(
         self, transaction: Transaction, application_id: UUID, user_id: UUID | None, scopes: frozenset[str]
@@ -92,8 +94,14 @@ class Tokens:
         except (jwt.InvalidTokenError, ValueError, KeyError, TypeError) as error:
             raise unauthorized() from error
 
+    def on_forget(self, callback: Callable[[UUID], None]) -> None:
+        """Have something called with each session that turns out to have ended."""
+        self._on_forget.append(callback)
+
     def forget(self, session_id: UUID) -> None:
-        """Ask for the session again at the next request."""
+        """The session has ended: ask for it again at the next request, and tell whoever wants to know."""
+        for callback in self._on_forget:
+            callback(session_id)
         token = self._by_session.pop(session_id, None)
         if token is not None:
             self._remembered.pop(token, None)

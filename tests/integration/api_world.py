@@ -80,6 +80,10 @@ class Api:
         """The application's context."""
         return self._server.app[CONTEXT]  # type: ignore[no-any-return, attr-defined]
 
+    def url(self, path: str) -> str:
+        """Where a path of this API is reached."""
+        return str(self._server.make_url(path))
+
     async def request(self, method: str, path: str, who: Person | str | None = None, **options: Any) -> Answer:
         """Send a request on behalf of a person, with a token, or without; `path` may be an address of this API."""
         headers = dict(options.pop("headers", {}))

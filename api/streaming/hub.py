@@ -1,0 +1,280 @@
+"""Takes what the log says and hands it to the clients of this process; knows who they are and when to end them."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import TypeVar
+from uuid import UUID
+
+from api.database import Database
+from api.streaming.client import DELETE, NOTIFICATION, UPDATE, Client, Ended, Happening, Subscription
+from api.streaming.log import Batch
+from api.streaming.matching import hides, home_audience
+from api.streaming.position import Position
+from api.streaming.recent import PostEvent, Recent, post_event
+from api.streaming.render import Rendered, Renderer
+from api.streaming.streams import HASHTAG, PUBLIC, USER, Stream
+from api.streaming.viewers import Viewers
+from fanline import metrics
+from fanline.changes import RowChange
+from fanline.clock import Clock
+from fanline.errors import DependencyUnavailable
+from fanline.logging import get_logger
+from readmodels.home_rules import PostFacts
+from readmodels.visibility import ALL_RECORDED, ALL_VISIBLE
+
+POSTS = "cdc.posts"
+FOLLOWS = "cdc.follows"
+DISPATCHED = "notification.dispatched"
+TOPICS = (POSTS, FOLLOWS, "cdc.blocks", "cdc.mutes", DISPATCHED)
+
+# A commit is visible within microseconds of its record, unless its process has lost the processor.
+VISIBLE_PAUSE_SECONDS = 0.002
+# An event whose outbox row is not there after this has lost it to pruning or by hand.
+RECORDED_SECONDS = 5.0
+YOUNG_MS = 60_000
+DATABASE_PAUSE_SECONDS = 0.5
+
+T = TypeVar("T")
+_log = get_logger(__name__)
+
+
+class Hub:
+    """The clients of a process, and everything that is needed to decide what they are told."""
+
+    def __init__(self, database: Database, public_url: str, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self.renderer = Renderer(database, public_url)
+        self.viewers = Viewers(database)
+        self.recent = Recent()
+        self.clients: set[Client] = set()
+        self._by_person: dict[UUID, set[Subscription]] = {}
+        self._public: dict[Stream, set[Subscription]] = {}
+
+    def add(self, subscription: Subscription) -> None:
+        """Tell this one from now on; its person must be among the viewers."""
+        stream = subscription.stream
+        if stream.is_personal:
+            assert subscription.client.viewer is not None
+            self._by_person.setdefault(subscription.client.viewer, set()).add(subscription)
+        else:
+            self._public.setdefault(stream, set()).add(subscription)
+        metrics.STREAM_SUBSCRIPTIONS.labels(stream.name).inc()
+
+    def remove(self, subscription: Subscription) -> None:
+        """Tell this one no more."""
+        stream = subscription.stream
+        where: dict[UUID, set[Subscription]] | dict[Stream, set[Subscription]]
+        where, key = (self._by_person, subscription.client.viewer) if stream.is_personal else (self._public, stream)
+        subscriptions = where.get(key)  # type: ignore[arg-type]
+        if subscriptions and subscription in subscriptions:
+            subscriptions.discard(subscription)
+            metrics.STREAM_SUBSCRIPTIONS.labels(stream.name).dec()
+            if not subscriptions:
+                del where[key]  # type: ignore[arg-type]
+
+    def end_session(self, session_id: UUID) -> None:
+        """A token was revoked: its streams end."""
+        for client in tuple(self.clients):
+            if client.principal.session_id == session_id:
+                client.end(Ended.REVOKED)
+
+    def end_all(self, why: Ended) -> None:
+        """End every stream."""
+        for client in tuple(self.clients):
+            client.end(why)
+
+    async def take(self, batch: Batch) -> None:
+        """Everything that a batch of the log means for the clients; tries until the database answers."""
+        events = [event for event in self._post_events(batch) if self.recent.add(event)]
+        relations = [change for change, _, _ in batch.changes if change.table != "posts"]
+        await self._patiently(lambda: self._wait_until_visible(batch))
+        if not self.clients:
+            return
+        await self._patiently(lambda: self._refresh(relations))
+        late = self._late(relations, events)
+        if events or late:
+            await self._patiently(lambda: self._tell_posts(events, late))
+        dispatched = [fields for topic, fields, _, _ in batch.events if topic == DISPATCHED]
+        if dispatched:
+            await self._patiently(lambda: self._tell_notifications(dispatched))
+
+    def note_seen(self, stream: Stream, viewer: UUID | None, position: Position) -> None:
+        """Put the posts of the last moments that somebody who connects now can have read already into a position."""
+        relations = self.viewers.get(viewer) if viewer is not None else None
+        for event in self.recent:
+            if event.event != UPDATE or event.entry.id <= position.posts.floor:
+                continue
+            if stream.name != USER or (
+                relations is not None and (event.author in relations.followees or event.author == relations.id)
+            ):
+                position.posts.add(event.entry.id)
+
+    async def facts_of(self, events: Iterable[PostEvent]) -> dict[int, PostFacts | None]:
+        """What the rules need of the reposted posts; None for those that are gone."""
+        ids = {each.entry.original for each in events if each.entry.original != each.entry.id and each.event != DELETE}
+        if not ids:
+            return {}
+        found = await self.renderer.originals(ids)
+        return {identifier: PostFacts(*found[identifier]) if identifier in found else None for identifier in ids}
+
+    def now_ms(self) -> int:
+        """The time by which mutes end."""
+        return self._clock.now_ms()
+
+    @staticmethod
+    def _post_events(batch: Batch) -> Iterable[PostEvent]:
+        for change, place, offset in batch.changes:
+            if change.table != "posts":
+                continue
+            try:
+                event = post_event(change, place, offset)
+            except (LookupError, ValueError, TypeError) as error:
+                _log.warning("a change of posts was passed over", reason=repr(error))
+                continue
+            if event is not None:
+                yield event
+
+    async def _wait_until_visible(self, batch: Batch) -> None:
+        transactions = {change.transaction for change, _, _ in batch.changes} - {None}
+        now_ms = time.time_ns() // 1_000_000
+        young = {outbox for _, _, outbox, ms in batch.events if outbox is not None and now_ms - ms < YOUNG_MS}
+        if transactions:
+            await self._until(ALL_VISIBLE, "all_visible", {"transactions": list(transactions)})
+        if young:
+            await self._until(ALL_RECORDED, "all_recorded", {"events": list(young)}, RECORDED_SECONDS)
+
+    async def _until(
+        self, query: str, column: str, parameters: Mapping[str, object], seconds: float = float("inf")
+    ) -> None:
+        """Ask until the answer is yes, so long at most."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            row = await self._database.row(query, parameters)
+            if row is not None and row[column]:
+                return
+            await asyncio.sleep(VISIBLE_PAUSE_SECONDS)
+
+    async def _refresh(self, changes: Collection[RowChange]) -> None:
+        """Read again the relations of connected people that have changed."""
+        people: set[UUID] = set()
+        for change in changes:
+            match change.table:
+                case "follows":
+                    people.add(UUID(change.row["follower_id"]))
+                case "blocks":
+                    people |= {UUID(change.row["blocker_id"]), UUID(change.row["blocked_id"])}
+                case "mutes":
+                    people.add(UUID(change.row["muter_id"]))
+        await self.viewers.refresh(self.viewers.connected(people))
+
+    def _late(self, changes: Collection[RowChange], events: Collection[PostEvent]) -> list[tuple[UUID, PostEvent]]:
+        """Posts that came out of the log before the follow that was committed before them."""
+        now = set(map(id, events))
+        found = []
+        for change in changes:
+            if change.table == "follows" and change.op == "c":
+                follower = UUID(change.row["follower_id"])
+                if self.viewers.get(follower) is not None:
+                    author = UUID(change.row["followee_id"]).bytes
+                    posts = self.recent.by_author(author, change.position)
+                    found += [(follower, post) for post in posts if id(post) not in now]
+        return found
+
+    async def _tell_posts(self, events: list[PostEvent], late: list[tuple[UUID, PostEvent]]) -> None:
+        now_ms = self.now_ms()
+        originals = await self.facts_of([*events, *(event for _, event in late)])
+        audience: dict[int, set[UUID]] = {}
+        for index, event in enumerate(events):
+            people = home_audience(event, self.viewers, originals, now_ms)
+            audience[index] = {person for person in people if person in self._by_person}
+        told = list(events)
+        for follower, event in late:
+            if follower in home_audience(event, self.viewers, originals, now_ms):
+                audience[len(told)] = {follower}
+                told.append(event)
+        wanted = {
+            event.entry.id
+            for index, event in enumerate(told)
+            if event.event != DELETE and (audience[index] or (self._public and event.is_tagged))
+        }
+        everybody: set[UUID] = set().union(*audience.values())
+        rendered = await self.renderer.statuses(wanted, everybody)
+        for index, event in enumerate(told):
+            status = rendered.get(event.entry.id)
+            if event.event != DELETE and status is None:
+                continue
+            self._tell_home(event, audience[index], status)
+            if self._public and event.is_tagged and index < len(events):
+                self._tell_public(event, status, now_ms)
+
+    def _tell_home(self, event: PostEvent, people: Iterable[UUID], status: Rendered | None) -> None:
+        shared: dict[bytes, Happening] = {}
+        for person in people:
+            subscriptions = self._by_person.get(person)
+            if not subscriptions:
+                continue
+            payload = b"%d" % event.entry.id if status is None else status.payload(person)
+            happening = shared.get(payload)
+            if happening is None:
+                happening = shared[payload] = Happening(event.event, event.entry.id, payload, event.log_ms)
+            for subscription in subscriptions:
+                if subscription.stream.name == USER:
+                    self._offer(subscription, happening)
+
+    def _tell_public(self, event: PostEvent, status: Rendered | None, now_ms: int) -> None:
+        payload = b"%d" % event.entry.id if status is None else status.shared
+        happening = Happening(event.event, event.entry.id, payload, event.log_ms)
+        for stream, subscriptions in self._public.items():
+            if not shows_in(stream, event, status):
+                continue
+            for subscription in subscriptions:
+                viewer = subscription.client.viewer
+                relations = self.viewers.get(viewer) if viewer is not None else None
+                if not hides(relations, event.author, now_ms):
+                    self._offer(subscription, happening)
+
+    async def _tell_notifications(self, dispatched: Iterable[Mapping[str, str]]) -> None:
+        wanted: dict[UUID, list[int]] = {}
+        for fields in dispatched:
+            person = UUID(fields["account_id"])
+            if any(each.notifications for each in self._by_person.get(person, ())):
+                wanted.setdefault(person, []).append(int(fields["notification_id"]))
+        for person, ids in wanted.items():
+            for identifier, ms, payload in await self.renderer.notifications(person, ids):
+                happening = Happening(NOTIFICATION, identifier, payload, ms)
+                for subscription in self._by_person.get(person, ()):
+                    if subscription.notifications:
+                        self._offer(subscription, happening)
+
+    @staticmethod
+    def _offer(subscription: Subscription, happening: Happening) -> None:
+        subscription.offer(happening)
+        if happening.event == UPDATE:
+            metrics.STREAM_SECONDS.observe(max(0.0, time.time() - happening.log_ms / 1_000))
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What follows from the log waits for the database as long as it takes; the streams stay open."""
+        waiting = False
+        while True:
+            try:
+                return await work()
+            except DependencyUnavailable as error:
+                if not waiting:
+                    waiting = True
+                    _log.warning("streams wait", reason=str(error))
+                await asyncio.sleep(DATABASE_PAUSE_SECONDS)
+
+
+def shows_in(stream: Stream, event: PostEvent, status: Rendered | None) -> bool:
+    """Whether a public stream or a hashtag's shows the post, blocks aside; deletes go to all that may have shown it."""
+    if stream.name in HASHTAG:
+        return event.event == DELETE or (status is not None and stream.tag in status.tags)
+    if stream.name not in PUBLIC or not event.is_listed:
+        return False
+    if event.event == DELETE:
+        return True
+    if status is None or status.is_limited:
+        return False
+    return "media" not in stream.name or bool(status.entity["media_attachments"])
