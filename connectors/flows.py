@@ -35,12 +35,12 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
     ),
     "aggregates": ("cdc.posts", "cdc.likes", "cdc.follows", "cdc.users"),
     "archive": EVENTS,
-    "search": ("cdc.users", "cdc.posts", "cdc.likes", "cdc.follows"),
     "notifications": (
         *("post.created", "post.updated", "post.deleted", "engagement.recorded"),
         *("follow.created", "follow.deleted", "follow.requested"),
         *("report.created", "moderation.recorded", "account.created", "cdc.blocks"),
     ),
+    "search": ("cdc.users", "cdc.posts", "cdc.likes", "cdc.follows"),
 }
 """Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
 
@@ -50,9 +50,9 @@ TRAILING = frozenset({"archive", "notifications"})
 SERVING = tuple(flow for flow in FLOWS if flow not in TRAILING)
 """The others."""
 
-COLLECTING = frozenset({"aggregates"})
-"""Flows that collect changes for a second or more before they apply them: the barrier waits for them, readers of their
-own writes do not."""
+COLLECTING = frozenset({"aggregates", "search"})
+"""Flows that collect changes for a second or more before they apply them, or whose readers look for their own writes in
+the database: the barrier waits for them, readers of their own writes do not."""
 
 PROMPT = tuple(flow for flow in SERVING if flow not in COLLECTING)
 """Flows that apply changes as they come."""
