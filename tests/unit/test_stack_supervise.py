@@ -14,7 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from stack.supervise import FIRST_PAUSE, LONGEST_PAUSE, pause_before_restart
+from fanline.settings import Settings
+from stack import daemon, status, supervise
+from stack.layout import Layout
+from stack.supervise import FIRST_PAUSE, LONGEST_PAUSE, LOOP_AFTER, Supervisor, pause_before_restart
+from stack.table import processes
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -122,3 +126,81 @@ def test_sigterm_during_the_pause_ends_the_supervisor_at_once(start: Start, stat
     supervisor.terminate()
     assert supervisor.wait(timeout=5) == 0
     assert read(state)["last_exit"] == 3
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pauses of milliseconds, and the signal handlers of the test run put back afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    monkeypatch.setattr(supervise, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(supervise, "LONGEST_PAUSE", 0.002)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def supervised(state: Path, runs: int, script: str) -> list[dict[str, Any]]:
+    """What the supervisor of a shell script notes until the script, in its last run, has it stopped."""
+    noted: list[dict[str, Any]] = []
+
+    class Watched(Supervisor):
+        def _write(self, state: str, pid: int | None, pause: float | None = None) -> None:
+            super()._write(state, pid, pause)
+            noted.append(read(Path(self.state_path)))
+
+    counted = f"echo >> {state}.runs; [ $(wc -l < {state}.runs) -lt {runs} ] || kill -TERM $PPID; {script}"
+    Watched(str(state), 5, ["sh", "-c", counted]).run()
+    return noted
+
+
+def test_a_command_that_ends_again_and_again_is_noted_as_failing_in_a_row(quick: None, state: Path) -> None:
+    noted = supervised(state, LOOP_AFTER + 2, "exit 3")
+    waiting = [note for note in noted if note["state"] == "waiting"]
+    assert [note["failures"] for note in waiting][: LOOP_AFTER + 1] == list(range(1, LOOP_AFTER + 2))
+    assert all(note["last_exit"] == 3 and note["next_start"] >= note["last_end"] for note in waiting)
+    assert all(note["failures"] == note["restarts"] for note in noted)
+
+
+def test_a_command_that_has_been_stable_for_long_enough_has_no_failures_any_more(
+    quick: None, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "STABLE_AFTER", 0.05)
+    noted = supervised(state, 3, "sleep 0.5")
+    assert [(note["state"], note["failures"], note["restarts"]) for note in noted[:5]] == [
+        ("running", 0, 0),
+        ("waiting", 1, 1),
+        ("running", 1, 1),
+        ("running", 0, 1),
+        ("waiting", 1, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failures", "supervisor", "state"),
+    [
+        (1, "waiting", status.RESTARTING),
+        (LOOP_AFTER, "waiting", status.LOOPING),
+        (LOOP_AFTER, "running", status.LOOPING),
+        (0, "running", status.STARTING),
+    ],
+)
+def test_status_tells_a_crash_loop_and_the_last_that_the_command_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, supervisor: str, state: str
+) -> None:
+    layout = Layout(Settings(state_dir=tmp_path))
+    flow = next(process for process in processes(layout) if process.kind == "dataflow")
+    layout.run.mkdir(parents=True)
+    layout.log(flow.name).parent.mkdir(parents=True)
+    record = {"pid": os.getpid(), "born": daemon.birth(os.getpid()), "boot": daemon.boot()}
+    daemon.record_path(layout, flow.name).write_text(json.dumps(record))
+    note = {"state": supervisor, "pid": os.getpid(), "restarts": 9, "failures": failures, "last_exit": 1}
+    daemon.supervisor_state_path(layout, flow.name).write_text(json.dumps(note))
+    layout.log(flow.name).write_text(
+        "flow starts\nThe flow cards stops, as it had to reject 50 records in a row.\n"
+        "supervisor: ended with code 1, starts again in 4.0 s\nflow starts\n"
+    )
+    monkeypatch.setattr(status, "answers", lambda _: False)
+    found = status.describe(layout, flow)
+    assert found["state"] == state
+    expected = "The flow cards stops, as it had to reject 50 records in a row." if state == status.LOOPING else None
+    assert found.get("reason") == expected

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from connectors.flows import FLOWS
 from fanline.settings import Settings
+from stack.instances import set_instances
 from stack.layout import Layout
 from stack.table import STEPS, Process, closure, nodes, processes
 
@@ -93,3 +95,24 @@ def test_everything_that_the_stack_writes_is_in_the_state_folder() -> None:
                 assert Path(word).is_relative_to("/somewhere")
     assert LAYOUT.servers.parent == Path("/somewhere/servers")
     assert Layout(Settings(servers_dir=Path("/shared"))).servers.parent == Path("/shared")
+
+
+def test_a_scaled_flow_has_a_process_with_a_port_and_a_share_of_its_own_for_each_instance(tmp_path: Path) -> None:
+    layout = Layout(Settings(state_dir=tmp_path))
+    set_instances(layout, "timelines", 3)
+    set_instances(layout, "cards", 2)
+    set_instances(layout, "cards", 1)
+    found = [process for process in processes(layout) if process.flow == "timelines"]
+    assert names(found) == ["timelines", "timelines-1", "timelines-2"]
+    shares = [
+        (process.environment["FANLINE_FLOW_INSTANCE"], process.environment["FANLINE_FLOW_INSTANCES"])
+        for process in found
+    ]
+    assert shares == [("0", "3"), ("1", "3"), ("2", "3")]
+    ports = [port for process in processes(layout) for port in process.ports.values()]
+    assert len(ports) == len(set(ports))
+    assert [process.name for process in processes(layout) if process.flow == "cards"] == ["cards"]
+
+
+def test_every_dataflow_that_there_is_stands_in_the_table() -> None:
+    assert [process.name for process in processes(LAYOUT) if process.kind == "dataflow"] == list(FLOWS)
