@@ -79,6 +79,11 @@ class ParquetStore:
             with self.filesystem.open_output_stream(self.path(file)) as stream:
                 stream.write(data)
 
+    def rows(self, file: ArchiveFile) -> int:
+        """How many rows a file has, from its footer."""
+        with self.filesystem.open_input_file(self.path(file)) as source:
+            return int(pq.ParquetFile(source).metadata.num_rows)
+
     def read(self, file: ArchiveFile) -> pa.Table:
         """All rows of a file."""
         return pq.read_table(self.path(file), filesystem=self.filesystem, partitioning=None)

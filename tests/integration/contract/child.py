@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
+import pyarrow as pa
 from bytewax.dataflow import Dataflow
 
 from connectors.decode import Change, decode_changes
 from connectors.flows import group_of
+from connectors.generations import generations
 from connectors.kafka_sink import KafkaRecord, KafkaSink
-from connectors.kafka_source import KafkaSource
+from connectors.kafka_source import KafkaSource, Resume
 from connectors.messages import Message, Progress
 from dataflows.run import run_flow
 from fanline.errors import FanlineError
@@ -24,7 +26,10 @@ from fanline.logging import configure_logging
 from fanline.redis_nodes import RedisNodes
 from fanline.resp import pack
 from fanline.settings import get_settings
+from readmodels.archive import GENERATION_CHARACTERS
 from sinks.batch import BatchSink
+from sinks.parquet import ParquetSink
+from sinks.parquet_store import ParquetStore
 from sinks.redis import RedisSink, RedisWrite
 from sinks.single_part import output
 
@@ -37,10 +42,11 @@ class Plan:
 
     flow: str
     topics: list[str]
-    sink: str  # redis, batch, kafka or none (records are dropped)
+    sink: str  # redis, batch, kafka, parquet or none (records are dropped)
     redis_url: str = ""
     cluster: bool = False
     out_topic: str = ""
+    archive: str = ""  # the folder of the parquet sink
     decode: bool = False
     crash_in: str = ""  # write, snapshot: die there by os._exit, the given time that it is reached
     crash_at: int = 0
@@ -94,11 +100,16 @@ def to_kafka_records(topic: str) -> Callable[[list[Any]], list[KafkaRecord | Pro
     return records
 
 
+def to_rows(messages: Sequence[Message]) -> pa.Table:
+    return pa.table({"mark": [mark(message).decode() for message in messages]})
+
+
 def build(plan: Plan) -> Dataflow:
     Path(plan.ready).touch()
     flow = Dataflow("child")
     group = group_of(plan.flow)
-    stream: Any = op.input("source", flow, KafkaSource(plan.topics, group))
+    resume: Resume = "committed" if plan.sink == "parquet" else "snapshot"
+    stream: Any = op.input("source", flow, KafkaSource(plan.topics, group, resume=resume))
     stream = op.flat_map_batch("count", stream, counted)
     if plan.decode:
         stream = decode_changes("decode", stream, plan.flow)
@@ -117,6 +128,11 @@ def build(plan: Plan) -> Dataflow:
     elif plan.sink == "kafka":
         records = op.flat_map_batch("records", stream, to_kafka_records(plan.out_topic))
         output("sink", records, crashing(KafkaSink(group), plan))
+    elif plan.sink == "parquet":
+        store = ParquetStore(Path(plan.archive).as_uri())
+        generation_of = generations(get_settings(), "contract", GENERATION_CHARACTERS)
+        sink = ParquetSink(lambda: store, to_rows, generation_of, group, rows=700, seconds=0.2)
+        output("sink", op.map("records", stream, unwrapped), crashing(sink, plan))
     else:
         progress = op.filter("progress", stream, lambda item: isinstance(item, Progress))
         output("sink", progress, crashing(BatchSink(lambda items: None, group), plan))

@@ -18,12 +18,14 @@ from connectors.flows import dead_letter_topic, group_of
 from connectors.kafka_clients import client_config, consumer_config
 from fanline.redis_nodes import RedisNodes
 from fanline.resp import pack
+from readmodels.archive import current
+from sinks.parquet_store import ParquetStore
 from tests.conftest import Stack
 from tests.integration.contract import child, valkey
 from tests.integration.contract.child import KEYS, Plan
 from tests.integration.contract.valkey import Valkey, wait_until
 
-SINKS = ("redis", "redis-cluster", "batch", "kafka")
+SINKS = ("redis", "redis-cluster", "batch", "kafka", "parquet")
 
 
 # Importing Kafka's, Redis' and Bytewax' libraries takes longer than all that a flow does in these tests, so the
@@ -174,14 +176,17 @@ class Target:
     def __init__(self, bench: Bench, sink: str, servers: list[Valkey]) -> None:
         self.bench, self.sink, self.servers = bench, sink, servers
         self.topic = bench.topic("out", 2) if sink == "kafka" else ""
+        self.archive = str(bench.folder / "archive")
 
     def plan(self, topic: str, **more: Any) -> Plan:
         url = self.servers[0].url if self.servers else ""
         kind, _, cluster = self.sink.partition("-")
-        return Plan(self.bench.flow, [topic], kind, url, bool(cluster), self.topic, **more)
+        return Plan(self.bench.flow, [topic], kind, url, bool(cluster), self.topic, self.archive, **more)
 
     def marks(self) -> set[str]:
         """What has arrived."""
+        if self.sink == "parquet":
+            return self.archived()
         if self.sink == "kafka":
             return {record.value().decode() for record in self.bench.read(self.topic)}
         nodes = RedisNodes(self.servers[0].url, cluster=len(self.servers) > 1)
@@ -189,6 +194,14 @@ class Target:
         replies = nodes.execute([(key, pack(b"SMEMBERS", key)) for key in keys])
         nodes.close()
         return {member.decode() for reply in replies for member in reply}
+
+    def archived(self) -> set[str]:
+        """The marks in the files that readers take; each must be there once."""
+        store = ParquetStore(Path(self.archive).as_uri())
+        files = [file for topic in store.topics() for file in current(store.files(topic))]
+        marks = [mark for file in files for mark in store.read(file)["mark"].to_pylist()]
+        assert len(set(marks)) == len(marks)
+        return set(marks)
 
 
 @pytest.fixture

@@ -1,0 +1,235 @@
+"""The Parquet sink on a local folder: what becomes a file when, and what is left out."""
+
+import json
+import time
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from connectors import lifecycle
+from connectors.messages import Message, Progress, Replayed
+from fanline import avro
+from readmodels.archive import current
+from schemas import contracts
+from sinks import parquet
+from sinks.parquet import ParquetWriter
+from sinks.parquet_compact import Compacted, compact, erase
+from sinks.parquet_query import QueryFailed, open_archive, query
+from sinks.parquet_store import ParquetStore
+
+TOPIC = "post.created"
+DAY = date(2026, 11, 22)
+NOON_MS = 1_795_348_800_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ParquetStore:
+    return ParquetStore((tmp_path / "archive").as_uri())
+
+
+@pytest.fixture
+def committed(monkeypatch):
+    found: dict[tuple[str, int], int] = {}
+
+    def commit(group, progress):
+        found.update({(item.topic, item.partition): item.offset for item in progress})
+
+    monkeypatch.setattr(parquet, "commit_progress", commit)
+    yield found
+    lifecycle.reset()
+
+
+def message(offset: int, timestamp_ms: int = NOON_MS, partition: int = 0) -> Message:
+    return Message(TOPIC, partition, offset, b"key", b"value", (), timestamp_ms)
+
+
+def rows(messages) -> pa.Table:
+    return pa.table({"offset": [each.offset for each in messages]})
+
+
+def writer(store, convert=rows, count=100, seconds=1000.0) -> ParquetWriter:
+    return ParquetWriter(store, convert, lambda topic: f"{len(topic):08x}", "group", rows=count, seconds=seconds, name="x")
+
+
+def archived(store: ParquetStore) -> list[int]:
+    return sorted(
+        row["offset"] for file in current(store.files(TOPIC)) for row in store.read(file).to_pylist()
+    )
+
+
+def test_records_are_committed_when_they_are_in_a_file_and_not_before(store, committed):
+    part = writer(store, count=10)
+    part.write_batch([*map(message, range(9)), Progress(TOPIC, 0, 9)])
+    assert (archived(store), committed) == ([], {})
+    part.write_batch([message(9), Progress(TOPIC, 0, 10)])
+    part.close()
+    assert archived(store) == list(range(10))
+    assert committed == {(TOPIC, 0): 10}
+
+
+def test_a_file_is_written_when_its_first_record_has_waited_long_enough(store, committed):
+    part = writer(store, seconds=0.05)
+    part.write_batch([message(0), Progress(TOPIC, 0, 1)])
+    deadline = time.monotonic() + 10
+    while not committed and time.monotonic() < deadline:
+        part.pulse()
+    assert committed == {(TOPIC, 0): 1}
+    assert archived(store) == [0]
+
+
+def test_a_replay_writes_only_what_is_missing_wherever_files_were_cut(store, committed):
+    first = writer(store, count=10)
+    first.write_batch([message(offset) for offset in range(25)])
+    first._writers.shutdown()
+    assert archived(store) == list(range(20))
+    again = writer(store, count=7)
+    again.write_batch([message(offset) for offset in range(40)])
+    again.close()
+    assert archived(store) == list(range(40))
+
+
+def test_a_hole_before_files_that_are_there_is_filled(store, committed):
+    first = writer(store, count=5)
+    first.write_batch([message(offset) for offset in range(20)])
+    first.close()
+    store.delete(store.files(TOPIC)[1])
+    again = writer(store)
+    again.write_batch([message(offset) for offset in range(22)])
+    again.close()
+    assert archived(store) == list(range(22))
+    assert [(file.first, file.last) for file in store.files(TOPIC)] == [(0, 4), (5, 9), (10, 14), (15, 19), (20, 21)]
+
+
+def test_days_and_partitions_have_files_of_their_own(store, committed):
+    part = writer(store)
+    part.write_batch(
+        [message(0), message(1, NOON_MS + 43_200_000), message(2), message(3, partition=1), message(3, NOON_MS - 1)]
+    )
+    part.close()
+    assert [(file.day.day, file.partition, file.first, file.last) for file in store.files(TOPIC)] == [
+        (22, 0, 0, 3), (22, 1, 3, 3), (23, 0, 1, 1),
+    ]  # fmt: skip
+
+
+def test_a_rejected_record_that_was_sent_back_is_archived_though_its_offset_is_covered(store, committed):
+    def only_even(messages):
+        return rows([each for each in messages if each.offset % 2 == 0 or isinstance(each, Replayed)])
+
+    part = writer(store, only_even)
+    part.write_batch([message(offset) for offset in range(5)])
+    part.close()
+    back = Replayed(*message(3))
+    back.retried, back.retried_offset = ("retry.archive", 0), 17
+    for _ in range(2):
+        part = writer(store, only_even)
+        part.write_batch([back, Progress("retry.archive", 0, 18)])
+        part.close()
+    assert archived(store) == [0, 2, 3, 4]
+    assert committed["retry.archive", 0] == 18
+
+
+def test_a_store_that_is_away_is_waited_for(store, committed, monkeypatch):
+    put, failures = store.put, []
+
+    def failing(file, table):
+        if len(failures) < 2:
+            failures.append(file)
+            raise OSError("the bucket does not answer")
+        put(file, table)
+
+    monkeypatch.setattr(store, "put", failing)
+    part = writer(store, count=3)
+    part.write_batch([*map(message, range(3)), Progress(TOPIC, 0, 3)])
+    assert committed == {}
+    part.close()
+    assert archived(store) == [0, 1, 2]
+    assert committed == {(TOPIC, 0): 3}
+
+
+def test_what_a_crash_leaves_of_a_file_is_no_file(store, committed):
+    part = writer(store)
+    part.write_batch([message(0)])
+    part.close()
+    folder = Path(store.path(store.files(TOPIC)[0])).parent
+    (folder / ".half-1.part").write_bytes(b"PAR1")
+    assert archived(store) == [0]
+    assert store.delete_parts() == 1
+
+
+def test_compaction_never_shows_a_row_twice_or_not_at_all(store, committed):
+    part = writer(store, count=10)
+    part.write_batch([message(offset) for offset in range(45)])
+    part.close()
+    assert compact(store, grace_seconds=600) == Compacted(written=1, merged=5)
+    assert len(store.files(TOPIC)) == 6
+    assert archived(store) == list(range(45))
+    assert compact(store, grace_seconds=600) == Compacted()
+    assert compact(store, grace_seconds=0) == Compacted(deleted=5)
+    assert archived(store) == list(range(45))
+    again = writer(store, count=10)
+    again.write_batch([message(offset) for offset in range(50)])
+    again.close()
+    assert archived(store) == list(range(50))
+
+
+def test_compaction_keeps_files_below_its_target(store, committed):
+    part = writer(store, count=10)
+    part.write_batch([message(offset) for offset in range(40)])
+    part.close()
+    assert compact(store, grace_seconds=0, target_rows=25) == Compacted(written=2, merged=4)
+    assert compact(store, grace_seconds=0, target_rows=25) == Compacted(deleted=4)
+    assert archived(store) == list(range(40))
+
+
+def events(messages) -> pa.Table:
+    people = ["11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"]
+    contract = contracts.load()[TOPIC]
+    decoder = avro.AvroDecoder(lambda _: contract.text)
+    value = avro.encode(1, avro.parse(contract.text), contract.example)
+    filled = [
+        {
+            **decoder.decode(value),
+            "author_id": people[each.offset % 2],
+            "mentions": [people[0]] if each.offset == 3 else [],
+            "kafka_offset": each.offset,
+            "kafka_partition": 0,
+            # Debezium sent the events 0 and 1 twice.
+            "event_id": str(each.offset if each.offset < 8 else each.offset - 8),
+        }
+        for each in messages
+    ]
+    return pa.Table.from_pylist(filled)
+
+
+def count(store, sql='SELECT count(*) AS n FROM "post.created"', **options) -> int:
+    return query(open_archive(store, **options), sql)["n"].to_pylist()[0]
+
+
+def test_queries_see_each_event_once_and_every_record_when_asked(store, committed):
+    part = writer(store, events, count=4)
+    part.write_batch([message(offset) for offset in range(10)])
+    part.close()
+    assert count(store) == 8
+    assert count(store, every_record=True) == 10
+    assert count(store, "SELECT count(*) AS n FROM \"post.created\" WHERE day = DATE '2026-11-22'") == 8
+    assert count(store, since=date(2026, 11, 23)) == 0
+    assert count(store, 'SELECT count(*) AS n FROM "follow.created"') == 0
+    with pytest.raises(QueryFailed, match=r"^DuckDB: .*nope.*\.$"):
+        query(open_archive(store), "SELECT nope")
+
+
+def test_erasing_a_person_leaves_no_event_that_names_them_not_even_after_a_replay(store, committed):
+    part = writer(store, events, count=4)
+    part.write_batch([message(offset) for offset in range(8)])
+    part.close()
+    compact(store, grace_seconds=600)
+    assert erase(store, "11111111-1111-1111-1111-111111111111") == (10, 3)
+    left = [row for file in store.files(TOPIC) for row in store.read(file).to_pylist()]
+    assert "11111111" not in json.dumps(left, default=str)
+    assert sorted({row["kafka_offset"] for row in left}) == [1, 5, 7]
+    part = writer(store, events)
+    part.write_batch([message(offset) for offset in range(8)])
+    part.close()
+    assert count(store) == 3
