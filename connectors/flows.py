@@ -22,6 +22,7 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
         "cdc.media",
         "cdc.polls",
         "cdc.poll_votes",
+        "cdc.filters",
     ),
     "engagement": (
         "cdc.posts",
@@ -41,6 +42,7 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
         *("report.created", "moderation.recorded", "account.created", "cdc.blocks"),
     ),
     "search": ("cdc.users", "cdc.posts", "cdc.likes", "cdc.follows"),
+    "dispatcher": ("cdc.notifications", "cdc.markers"),
 }
 """Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
 

@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     )
     followers_chunk: int = Field(1_000, ge=8, description="Followers in one chunk of an author's followers.")
 
+    # Notifications.
+    notifications_cap: int = Field(400, ge=10, description="Notifications that a person's inbox keeps in Redis.")
+    notifications_slack: int = Field(100, ge=1, description="Notifications above the cap at which an inbox is cut.")
+
     # Time series.
     aggregates_minutes_days: int = Field(2, ge=1, description="Days that the time series by minute are kept.")
     aggregates_hours_days: int = Field(60, ge=1, description="Days that the time series by hour are kept.")
