@@ -31,7 +31,9 @@ def check_timelines(stores: Stores, viewers: Sequence[UUID]) -> dict[UUID, Diffe
     generation = stores.drive(readiness.generation())
     if generation is None:
         return dict.fromkeys(viewers)
-    celebrities = {UUID(bytes=member) for member in stores.redis([command(followers.celebrities_key(), b"SMEMBERS")])[0]}
+    celebrities = {
+        UUID(bytes=member) for member in stores.redis([command(followers.celebrities_key(), b"SMEMBERS")])[0]
+    }
     replies = stores.redis([part for viewer in viewers for part in timelines.read(viewer)])
     found: dict[UUID, Difference | None] = {}
     for number, viewer in enumerate(viewers):

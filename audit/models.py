@@ -5,12 +5,12 @@ Add one: write `audit/NAME.py` with a check and a repair, and its line in `model
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
+from audit.aggregates import aggregates_model
 from audit.checks import Check, check_documents, check_followers, check_recents, check_timelines
 from audit.engagement import check_counts, check_flags, polls_of, repair_values
+from audit.model import Model, Subjects, people, posts
 from audit.repairs import Repair, repair_documents, repair_followers, repair_recents, repair_timelines
 from audit.stores import Stores
 from fanline.addresses import public_url
@@ -22,37 +22,6 @@ from readmodels.poll_documents import POLL
 from readmodels.relations import VIEWER
 
 __all__ = ["Check", "Model", "Repair", "Subjects", "models", "people", "posts"]
-
-
-@dataclass(frozen=True, slots=True)
-class Subjects:
-    """The people and posts whose read models are compared."""
-
-    people: Sequence[UUID]
-    posts: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A read model: its name, what of it is compared, how, and what mends a subject that differs."""
-
-    name: str
-    subjects: Callable[[Stores, Subjects], Sequence[Any]]
-    """What to compare, given the people and posts that were chosen: `people`, `posts`, or what follows from them."""
-    check: Check
-    """The difference of each subject from the oracle; None: there is nothing of it to compare."""
-    repair: Repair
-    """Makes the subjects equal to the oracle. Safe while the flows write: it never undoes a newer change."""
-
-
-def people(_stores: Stores, subjects: Subjects) -> Sequence[UUID]:
-    """A model with a subject a person."""
-    return subjects.people
-
-
-def posts(_stores: Stores, subjects: Subjects) -> Sequence[int]:
-    """A model with a subject a post."""
-    return subjects.posts
 
 
 def models(settings: Settings) -> tuple[Model, ...]:
@@ -69,6 +38,7 @@ def models(settings: Settings) -> tuple[Model, ...]:
         _documents("status_cards", posts, (STATUS_CARD,), url),
         Model("status_counts", posts, check_counts(STATUS_COUNTS), repair_values(STATUS_COUNTS)),
         _documents("poll_counts", lambda stores, subjects: polls_of(stores, subjects.posts), (POLL,), url),
+        aggregates_model(settings),
     )
 
 

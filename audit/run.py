@@ -70,26 +70,29 @@ async def audit(
             # Redis comes before REST, which would warm what is cold.
             for model in models(settings):
                 those = await asyncio.to_thread(model.subjects, stores, subjects)
-                report[model.name] = await _rounds(model.name, _in_thread(model.check, stores), those, wait, progress)
+                report[model.name] = await rounds(model.name, in_thread(model.check, stores), those, wait, progress)
 
             async def over_rest(viewers: Sequence[Any]) -> Mapping[Any, Difference | None]:
                 return await reader.check(stores, viewers)
 
-            timelines = await _rounds("timelines", over_rest, subjects.people, wait, progress)
+            timelines = await rounds("timelines", over_rest, subjects.people, wait, progress)
     return {"timelines": timelines, **report}
 
 
 AsyncCheck = Callable[[Sequence[Any]], Awaitable[Mapping[Any, Difference | None]]]
 
 
-def _in_thread(check: Check, stores: Stores) -> AsyncCheck:
+def in_thread(check: Check, stores: Stores) -> AsyncCheck:
+    """A check that leaves the event loop alone."""
+
     async def run(subjects: Sequence[Any]) -> Mapping[Any, Difference | None]:
         return await asyncio.to_thread(check, stores, subjects)
 
     return run
 
 
-async def _rounds(name: str, check: AsyncCheck, subjects: Sequence[Any], wait: Wait, progress: Progress) -> Tally:
+async def rounds(name: str, check: AsyncCheck, subjects: Sequence[Any], wait: Wait, progress: Progress) -> Tally:
+    """Checks all subjects, and those that differ again after the pipeline has caught up; what differs all the time."""
     found: dict[Any, Difference | None] = {}
     for start in range(0, len(subjects), BATCH):
         found.update(await check(subjects[start : start + BATCH]))

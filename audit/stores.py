@@ -1,6 +1,6 @@
 """The database and Redis as the checks use them: synchronous, one connection each, for one thread at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 
 from fanline import database
 from fanline.redis_nodes import RedisNodes, open_redis_nodes
+from fanline.resp import pack
 from fanline.settings import Settings
 from readmodels.effects import Command, Effects, Query, Redis, Result, drive
 
@@ -34,6 +35,21 @@ class Stores:
     def drive(self, effects: Effects[Result]) -> Result:
         """Runs a generator to its end."""
         return drive(effects, self._run_redis, self.rows)
+
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
+        """The keys of all nodes that match a glob, some at a time; a key may come twice."""
+        for node in range(len(self._redis.addresses)):
+            cursor = b"0"
+            while True:
+                payload = pack(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"1000")
+                exchange = self._redis.send(node, payload, 1)
+                while not exchange.done:
+                    self._redis.collect(1.0)
+                cursor, keys = exchange.replies[0]
+                if keys:
+                    yield keys
+                if cursor == b"0":
+                    break
 
     def load_functions(self) -> None:
         """Load Fanline's functions into Redis, for those who write."""

@@ -125,32 +125,53 @@ def series_between(scope: Scope, resolution: Resolution, start: int, end: int) -
     return [Series(scope, resolution, period) for period in range(first, end, resolution.period)]
 
 
-def count(ranges: Mapping[Series, Iterable[tuple[int, int]]]) -> Effects[dict[Series, Buckets]]:
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A bucket as the database has it."""
+
+    series: Series
+    bucket: int
+    counts: tuple[int, ...]
+    newest: datetime
+    """When the newest row in it was made."""
+
+
+def look(ranges: Mapping[Series, Iterable[tuple[int, int]]]) -> Effects[list[Counted]]:
     """Counts in the database: of each series the buckets within its ranges (start, end in Unix seconds).
 
-    At most one query for the instance and one for all accounts, whatever the resolutions.
+    At most one query for the instance and one for all accounts, whatever the resolutions. Empty buckets are left out.
     """
-    found: dict[Series, Buckets] = {series: {} for series in ranges}
-    for of_instance in (True, False):
-        wanted = [(series, part) for series, parts in ranges.items() for part in parts
-                  if (series.scope == INSTANCE) is of_instance]  # fmt: skip
+    found: list[Counted] = []
+    of = {(series.scope, series.resolution.width, series.start): series for series in ranges}
+    periods = {resolution.width: resolution.period for resolution in RESOLUTIONS.values()}
+    for sql, metrics, of_instance in (
+        (INSTANCE_BUCKETS, INSTANCE_METRICS, True),
+        (ACCOUNT_BUCKETS, ACCOUNT_METRICS, False),
+    ):
+        wanted = [(series, *part) for series, parts in ranges.items() if (series.scope == INSTANCE) is of_instance
+                  for part in parts]  # fmt: skip
         if not wanted:
             continue
         parameters: dict[str, Any] = {
-            "starts": [moment(start) for _, (start, _) in wanted],
-            "ends": [moment(end) for _, (_, end) in wanted],
-            "widths": [series.resolution.width for series, _ in wanted],
+            "starts": [moment(start) for _, start, _ in wanted],
+            "ends": [moment(end) for _, _, end in wanted],
+            "widths": [series.resolution.width for series, _, _ in wanted],
         }
         if not of_instance:
-            parameters["accounts"] = [series.scope for series, _ in wanted]
-        place = {(series.scope, series.resolution.width, series.start): series for series in ranges}
-        resolution_of = {resolution.width: resolution for resolution in RESOLUTIONS.values()}
-        rows: Sequence[Any] = yield Query(INSTANCE_BUCKETS if of_instance else ACCOUNT_BUCKETS, parameters)
-        metrics = INSTANCE_METRICS if of_instance else ACCOUNT_METRICS
+            parameters["accounts"] = [series.scope for series, _, _ in wanted]
+        rows: Sequence[Mapping[str, Any]] = yield Query(sql, parameters)
         for row in rows:
-            scope = INSTANCE if of_instance else row["account_id"]
-            period = floor_to(row["bucket"], resolution_of[row["width"]].period)
-            found[place[scope, row["width"], period]][row["bucket"]] = tuple(row[name] for name in metrics)
+            scope, width, bucket = INSTANCE if of_instance else row["account_id"], row["width"], row["bucket"]
+            series = of[scope, width, floor_to(bucket, periods[width])]
+            found.append(Counted(series, bucket, tuple(row[name] for name in metrics), row["newest"]))
+    return found
+
+
+def count(ranges: Mapping[Series, Iterable[tuple[int, int]]]) -> Effects[dict[Series, Buckets]]:
+    """`look`, as buckets by series."""
+    found: dict[Series, Buckets] = {series: {} for series in ranges}
+    for counted in (yield from look(ranges)):
+        found[counted.series][counted.bucket] = counted.counts
     return found
 
 
