@@ -139,6 +139,10 @@ class HomeTimelines:
         )
         return await self._show(viewer_id, entries, found)
 
+    def forget_keys(self) -> None:
+        """Keys are made anew: another generation of a read model serves."""
+        _person.cache_clear()
+
     async def close(self) -> None:
         """Stop what runs in the background; an abandoned build is forgotten by Redis."""
         for task in self._tasks:

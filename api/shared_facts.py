@@ -39,7 +39,7 @@ class SharedFactsReader:
             return kept
         announced = self._cache.announce([_KEY])
         try:
-            commands = [*map(readiness.read, readiness.keys()), command(celebrities_key(), b"SMEMBERS")]
+            commands = [*map(readiness.read, readiness.mark_keys()), command(celebrities_key(), b"SMEMBERS")]
             *found, celebrities = await self._redis.execute(commands)
             facts = SharedFacts(readiness.generation_of(found), frozenset(celebrities))
             self._cache.keep(announced, _KEY, facts, 16 * len(celebrities))

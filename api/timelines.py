@@ -10,6 +10,7 @@ from api.context import CONTEXT
 from api.database import Database
 from api.document_cache import DocumentCache
 from api.documents import Documents
+from api.generations import follow_generations
 from api.home import HomeTimelines
 from api.paging import link_header, read_page
 from api.read_your_writes import OwnWrites
@@ -63,11 +64,20 @@ def open_home(
 async def serve_home(app: web.Application) -> AsyncIterator[None]:
     """For `cleanup_ctx`, after the context is there: home timelines from start to end of the application."""
     context = app[CONTEXT]
-    timelines, tracking, _ = open_home(
+    timelines, tracking, cache = open_home(
         context.redis, context.database, context.own_writes, context.settings, context.public_url, context.clock
     )
     app[HOME] = timelines
-    running = [asyncio.create_task(tracking.run()), asyncio.create_task(context.own_writes.run())]
+
+    def switched() -> None:
+        cache.flush()
+        timelines.forget_keys()
+
+    running = [
+        asyncio.create_task(tracking.run()),
+        asyncio.create_task(context.own_writes.run()),
+        asyncio.create_task(follow_generations(context.redis, switched)),
+    ]
     yield
     for task in running:
         task.cancel()

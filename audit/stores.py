@@ -12,6 +12,7 @@ from fanline import database
 from fanline.redis_nodes import RedisNodes, open_redis_nodes
 from fanline.resp import pack
 from fanline.settings import Settings
+from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, Result, drive
 
 
@@ -22,6 +23,7 @@ class Stores:
         self.settings = settings
         self.connection: psycopg.Connection[Any] = database.connect(settings, autocommit=True)
         self._redis: RedisNodes = open_redis_nodes(settings)
+        self.serve_generations()
 
     def rows(self, query: Query) -> list[dict[str, Any]]:
         """The rows of a query, by column name."""
@@ -35,6 +37,12 @@ class Stores:
     def drive(self, effects: Effects[Result]) -> Result:
         """Runs a generator to its end."""
         return drive(effects, self._run_redis, self.rows)
+
+    def serve_generations(self) -> None:
+        """Look at the generations that serve now, so that keys are theirs."""
+        replies = self.redis([generations.read(model) for model in generations.MODELS])
+        found = map(generations.parse, replies)
+        generations.serve({model: each.serving for model, each in zip(generations.MODELS, found, strict=True)})
 
     def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
         """The keys of all nodes that match a glob, some at a time; a key may come twice."""

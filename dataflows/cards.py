@@ -5,6 +5,7 @@ each change affects (readmodels/affected.py) -> one query a kind and a batch -> 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -36,7 +37,10 @@ def build() -> Dataflow:
     url = public_url(settings)
 
     def apply(stale: Sequence[set[Reference]]) -> None:
-        performer.run(documents.refresh(set().union(*stale), url))
+        references = set().union(*stale)
+        for model in {kind.model for kind, _ in references}:
+            of_model = [reference for reference in references if reference[0].model == model]
+            performer.each((model,), partial(documents.refresh, of_model, url))
 
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))

@@ -21,6 +21,9 @@ from dataclasses import dataclass
 
 from readmodels.effects import Command, command
 
+MODELS = ("cards", "relations", "engagement", "followers", "timelines")
+"""The read models that have generations."""
+
 _serving: dict[str, int] = {}
 _using: ContextVar[Mapping[str, int] | None] = ContextVar("generations", default=None)
 
@@ -91,3 +94,24 @@ def parse(reply: Sequence[bytes | None]) -> Generations:
     """The generations in the reply to `read`."""
     serving, written = reply
     return Generations(int(serving or 0), None if written is None else int(written))
+
+
+def read_all(model: str) -> Command:
+    """Reads the whole hash: the generations and what a rebuild has noted."""
+    return command(hash_key(model), b"HGETALL")
+
+
+def note(model: str, **fields: str | int) -> Command:
+    """Notes something of a rebuild, or sets `serving` and `written` (at once, so that readers see both or none)."""
+    pairs = [part for name, value in fields.items() for part in (name.encode(), str(value).encode())]
+    return command(hash_key(model), b"HSET", *pairs)
+
+
+def forget(model: str, *fields: str) -> Command:
+    """Takes fields away; without `written` flows write the serving generation only."""
+    return command(hash_key(model), b"HDEL", *(field.encode() for field in fields))
+
+
+def next_number(model: str) -> Command:
+    """A number that no generation of the model has had."""
+    return command(hash_key(model), b"HINCRBY", b"next", 1)

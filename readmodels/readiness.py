@@ -28,7 +28,7 @@ AUTHORS_PER_STEP = 500
 AUTHORS_AFTER = "SELECT id FROM users WHERE id > %(after)s::uuid ORDER BY id LIMIT %(limit)s"
 
 
-def keys() -> list[bytes]:
+def mark_keys() -> list[bytes]:
     """The keys, spread over the nodes of a cluster."""
     return [generations.key(b"ready", MODEL, b"%d" % number) for number in range(NODES)]
 
@@ -46,7 +46,7 @@ def generation_of(values: Sequence[bytes | None]) -> bytes | None:
 
 def generation() -> Effects[bytes | None]:
     """The generation that all nodes agree on; None if followers and recent posts have to be built again."""
-    values = yield Redis([read(key) for key in keys()])
+    values = yield Redis([read(key) for key in mark_keys()])
     return generation_of(values)
 
 
@@ -58,9 +58,9 @@ def rebuild(chunk_capacity: int, threshold: int, cap: int) -> Effects[bytes]:
     """
     while True:
         made = secrets.token_bytes(GENERATION_BYTES)
-        yield Redis([command(key, b"SET", BUILDING + made) for key in keys()])
+        yield Redis([command(key, b"SET", BUILDING + made) for key in mark_keys()])
         yield from _restore_all(chunk_capacity, threshold, cap)
-        if all((yield Redis([call(b"ready_set", [key], BUILDING + made, made) for key in keys()]))):
+        if all((yield Redis([call(b"ready_set", [key], BUILDING + made, made) for key in mark_keys()]))):
             return made
 
 

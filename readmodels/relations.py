@@ -3,18 +3,22 @@
 Layout (sparse documents, see readmodels/documents.py; numbers are big-endian, accounts 16-byte ids):
 
     v:{<user id>}   number (4) and accounts followed; number (4) and those among them whose reposts are not wanted;
-                    number (4) and accounts hidden, each with the ms (8) at which a mute ends, 0 for never
+                    number (4) and accounts hidden, each with the ms (8) at which a mute ends, 0 for never; filters as
+                    JSON (readmodels/filters.py), nothing if there are none
 """
 
 import struct
 from uuid import UUID
 
+import msgspec
+
 from readmodels.documents import Kind, Row
+from readmodels.filters import NO_FILTERS, filters_sql, parse_filters
 from readmodels.home_rules import Viewer
 
 _NUMBER = struct.Struct(">I")
 
-VIEWERS_BY_ID = """
+VIEWERS_BY_ID = f"""
 SELECT u.id,
        ARRAY(SELECT followee_id FROM follows WHERE follower_id = u.id ORDER BY 1) AS followees,
        ARRAY(SELECT followee_id FROM follows WHERE follower_id = u.id AND NOT show_reblogs
@@ -23,7 +27,8 @@ SELECT u.id,
              UNION SELECT blocker_id FROM blocks WHERE blocked_id = u.id ORDER BY 1) AS blocked,
        ARRAY(SELECT muted_id FROM mutes WHERE muter_id = u.id ORDER BY 1) AS muted,
        ARRAY(SELECT coalesce((extract(epoch FROM expires_at) * 1000)::bigint, 0) FROM mutes
-             WHERE muter_id = u.id ORDER BY muted_id) AS mutes_end_ms
+             WHERE muter_id = u.id ORDER BY muted_id) AS mutes_end_ms,
+       {filters_sql("u.id")} AS filters
 FROM users u
 WHERE u.id = ANY(%(ids)s::uuid[])
 """
@@ -39,6 +44,7 @@ def _viewer_body(row: Row, _: str) -> bytes:
             _accounts(row["without_reposts"]),
             _NUMBER.pack(len(hidden)),
             *(account.bytes + ends.to_bytes(8) for account, ends in hidden),
+            msgspec.json.encode(row["filters"]) if row["filters"] else b"",
         )
     )
 
@@ -49,11 +55,12 @@ def viewer(viewer_id: UUID, body: bytes) -> Viewer:
         return Viewer(viewer_id.bytes, frozenset())
     followees, at = _take_accounts(body, 0)
     without_reposts, at = _take_accounts(body, at)
-    at += 4
+    end = at + 4 + 24 * int(_NUMBER.unpack_from(body, at)[0])
     hidden = {
-        body[start : start + 16]: int.from_bytes(body[start + 16 : start + 24]) for start in range(at, len(body), 24)
+        body[start : start + 16]: int.from_bytes(body[start + 16 : start + 24]) for start in range(at + 4, end, 24)
     }
-    return Viewer(viewer_id.bytes, followees, without_reposts, hidden)
+    filters = parse_filters(msgspec.json.decode(body[end:])) if len(body) > end else NO_FILTERS
+    return Viewer(viewer_id.bytes, followees, without_reposts, hidden, filters)
 
 
 def _accounts(accounts: list[UUID]) -> bytes:
@@ -65,4 +72,4 @@ def _take_accounts(body: bytes, at: int) -> tuple[frozenset[bytes], int]:
     return frozenset(body[start : start + 16] for start in range(at + 4, end, 16)), end
 
 
-VIEWER = Kind("viewer", b"v", VIEWERS_BY_ID, _viewer_body, sparse=True)
+VIEWER = Kind("viewer", b"v", VIEWERS_BY_ID, _viewer_body, model="relations", sparse=True)

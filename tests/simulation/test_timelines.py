@@ -86,7 +86,7 @@ class Simulation:
 
     def _loss_of_a_node(self) -> Redis:
         # The keys of every second person were on it, and some of the keys that say that all is there.
-        lost = [readiness.keys()[self.dice.randrange(64)]]
+        lost = [readiness.mark_keys()[self.dice.randrange(64)]]
         for person in self.database.users[::2]:
             lost += [timelines.timeline_key(person), recents.recent_key(person), VIEWER.key(person)]
             lost += [followers.facts_key(person)] + [b"%s:%d" % (followers.facts_key(person), n) for n in range(9)]

@@ -1,0 +1,137 @@
+"""`fanline rebuild`."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audit.models import Subjects
+from audit.pipeline import waiter
+from audit.run import Wait, choose
+from audit.stores import Stores
+from fanline.errors import ConfigurationError
+from fanline.logging import configure_logging
+from fanline.settings import get_settings
+from rebuild import run
+from rebuild.models import Rebuildable, rebuildable
+from rebuild.state import BUILD, COMPARE, KEPT, State, load
+
+WAIT_SECONDS = 300.0
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--sample", type=click.IntRange(min=1), help="Compare this many people and posts; without it, all.")
+@click.option("--switch/--no-switch", "switches", default=True, help="Let the new generation serve when it is equal.")
+@click.option("--keep-hours", type=click.FloatRange(min=0), default=24.0, show_default=True,
+              help="How long to keep the old generation for a rollback.")  # fmt: skip
+@click.option("--rollback", is_flag=True, help="Let the generation from before the switch serve again.")
+@click.option("--free", "frees", is_flag=True, help="Delete the generation that does not serve, finished or not.")
+@click.option("--status", "shows", is_flag=True, help="Show the generations and how far a rebuild has come.")
+def rebuild(
+    model: str | None, sample: int | None, switches: bool, keep_hours: float, rollback: bool, frees: bool, shows: bool
+) -> None:
+    """Build a read model again beside the one that serves, compare the two, and switch.
+
+    Nothing stops meanwhile. An interrupted rebuild goes on when it is called again. Without MODEL, `--status` shows
+    all of them and `--free` deletes what was kept long enough.
+    """
+    configure_logging("rebuild", level="warning")
+    with _stores() as stores:
+        known = rebuildable(stores.settings)
+        wait = waiter(stores.settings, WAIT_SECONDS)
+        if shows:
+            for name in known if model is None else [_named(known, model).name]:
+                click.echo(load(stores, name).sentence())
+        elif frees:
+            _free(stores, list(known.values()) if model is None else [_named(known, model)], only_due=model is None)
+        elif model is None:
+            raise ConfigurationError(f"Name the read model to build again: {', '.join(known)}.")
+        elif rollback:
+            click.echo(run.roll_back(stores, _named(known, model)).sentence())
+        else:
+            asyncio.run(_rebuild(stores, _named(known, model), wait, sample, switches, keep_hours))
+
+
+async def _rebuild(
+    stores: Stores, model: Rebuildable, wait: Wait, sample: int | None, switches: bool, keep_hours: float
+) -> None:
+    state = load(stores, model.name)
+    if state.step == KEPT:
+        raise ConfigurationError(f"Free the kept generation first (--free). {state.sentence()}")
+    if state.step != COMPARE:
+        await run.begin(stores, model, wait)
+        with _bar(model.name) as say:
+            state = await asyncio.to_thread(run.build, stores, model, say)
+        click.echo(f"built generation {state.written} of {model.name} in {state.seconds:.1f} s")
+    subjects: Subjects = choose(stores, sample)
+    compared = await run.compare(stores, model, subjects, wait)
+    for name, made in compared.made.items():
+        serving = compared.serving[name]
+        click.echo(
+            f"{name}: {made.checked:,} compared with the database, {made.equal:,} equal;"
+            f" of those that serve, {serving.equal:,} of {serving.checked:,}"
+        )
+    if not compared.is_equal:
+        raise run.RebuildDiffers(
+            f"The new generation of {model.name} does not equal the database: nothing is switched."
+        )
+    if switches:
+        state = run.switch(stores, model, keep_hours * 3_600)
+    click.echo(state.sentence())
+
+
+def _free(stores: Stores, those: list[Rebuildable], *, only_due: bool) -> None:
+    wait = waiter(stores.settings, WAIT_SECONDS)
+    for model in those:
+        state = load(stores, model.name)
+        is_due = state.step == KEPT and state.free_after is not None and state.free_after <= time.time()
+        if state.written is not None and (is_due or not only_due):
+            deleted = asyncio.run(run.free(stores, model, wait))
+            click.echo(f"freed generation {state.written} of {model.name}: {deleted:,} keys")
+        elif not only_due:
+            click.echo(state.sentence())
+
+
+def _named(known: dict[str, Rebuildable], name: str) -> Rebuildable:
+    if name not in known:
+        raise ConfigurationError(
+            f"There is no read model {name!r} to build again; there are {', '.join(known)}."
+            " Search has `fanline search reindex`."
+        )
+    return known[name]
+
+
+@contextmanager
+def _stores() -> Iterator[Stores]:
+    stores = Stores(get_settings())
+    try:
+        stores.load_functions()
+        yield stores
+    finally:
+        stores.close()
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[State], None]]:
+    """Shows a bar with the estimate on a terminal, and a line every two seconds elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        shown = time.monotonic()
+
+        def line(state: State) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= 2 and state.step == BUILD:
+                shown = time.monotonic()
+                click.echo(state.sentence())
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"building {name}", total=None)
+        yield lambda state: progress.update(task, completed=state.done, total=state.total)

@@ -1,0 +1,149 @@
+"""The read models that can be built again: their keys, the parts they are built of, and the checks that compare them.
+
+Add one: its line in `rebuildable`. Its flow has to apply its batches with `Performer.each`, and its keys have to be
+made by `readmodels.generations.key`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from audit.repairs import repair_followers, repair_recents
+from audit.stores import Stores
+from fanline.addresses import public_url
+from fanline.settings import Settings
+from readmodels import engagement, followers, incremental, readiness, stored, timelines
+from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
+from readmodels.counts import ACCOUNT_COUNTS
+from readmodels.effects import Query, command
+from readmodels.flags import FLAGS
+from readmodels.generations import using
+from readmodels.relations import VIEWER
+
+Subject = Literal["people", "posts"]
+
+EDGES = "SELECT followee_id, follower_id FROM follows WHERE followee_id = ANY(%(ids)s::uuid[]) ORDER BY followee_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The generation that is being built, and the one that serves."""
+
+    model: str
+    serving: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One walk over people or posts."""
+
+    subjects: Subject
+    build: Callable[[Stores, Made, Sequence[Any]], None]
+    """Builds what belongs to some subjects; repeating it changes nothing. Flows write the generation meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuildable:
+    """A read model that can be built again."""
+
+    name: str
+    prefixes: tuple[bytes, ...]
+    parts: tuple[Part, ...]
+    checks: tuple[str, ...]
+    """The audit's read models that compare it with the database."""
+    finish: Callable[[Stores, Made], None] = lambda stores, made: None
+    """What has to be done last, before it may serve."""
+
+
+def rebuildable(settings: Settings) -> dict[str, Rebuildable]:
+    """Every read model in Redis that can be built again, by name."""
+    models = (
+        Rebuildable(
+            "cards", (b"a", b"s"),
+            (Part("people", _held((ACCOUNT_CARD,), settings)), Part("posts", _held((STATUS_CARD,), settings))),
+            ("account_cards", "status_cards"),
+        ),
+        Rebuildable("relations", (b"v",), (Part("people", _held((VIEWER,), settings)),), ("relations",)),
+        Rebuildable(
+            incremental.MODEL, tuple(kind.prefix for kind in engagement.KINDS),
+            (
+                Part("people", _held(_of(UUID), settings)),
+                Part("posts", _held(_of(int), settings)),
+            ),
+            ("account_counts", "status_counts", "flags"),
+        ),
+        Rebuildable(
+            followers.MODEL, (b"f", b"r", b"celebrities", b"ready"), (Part("people", _followers),),
+            ("followers", "recents"), _followers_are_ready,
+        ),
+        Rebuildable(timelines.MODEL, (b"t",), (Part("people", _warm),), ("timelines_redis",)),
+    )  # fmt: skip
+    return {model.name: model for model in models}
+
+
+def _of(identifier: type) -> tuple[stored.Kind, ...]:
+    of_people = (ACCOUNT_COUNTS, FLAGS)
+    return tuple(kind for kind in engagement.KINDS if (kind in of_people) == (identifier is UUID))
+
+
+def _held(kinds: Sequence[stored.Kind], settings: Settings) -> Callable[[Stores, Made, Sequence[Any]], None]:
+    """Fills what the serving generation has: the rest is nobody's wish yet, and is filled when it is read."""
+    url = public_url(settings)
+
+    def build(stores: Stores, made: Made, ids: Sequence[Any]) -> None:
+        references: list[stored.Reference] = [(kind, identifier) for kind in kinds for identifier in ids]
+        with using(made.model, made.serving):
+            there = stores.redis([command(kind.key(identifier), b"EXISTS") for kind, identifier in references])
+        with using(made.model, made.number):
+            stores.drive(stored.fill([each for each, exists in zip(references, there, strict=True) if exists], url))
+
+    return build
+
+
+def _followers(stores: Stores, made: Made, authors: Sequence[UUID]) -> None:
+    """Writes followers and recent posts from the database, then looks again for what has changed meanwhile."""
+    settings = stores.settings
+    with using(made.model, made.serving):
+        celebrities = set(stores.redis([command(followers.celebrities_key(), b"SMEMBERS")])[0])
+    of_author: dict[UUID, list[bytes]] = {author: [] for author in authors}
+    for row in stores.rows(Query(EDGES, {"ids": list(authors)})):
+        of_author[row["followee_id"]].append(row["follower_id"].bytes)
+    with using(made.model, made.number):
+        for author, ids in of_author.items():
+            is_celebrity = author.bytes in celebrities or len(ids) > settings.celebrity_threshold
+            stores.redis(followers.restore(author, ids, settings.followers_chunk, is_celebrity))
+        repair_recents(stores, authors)
+        repair_followers(stores, authors)
+
+
+def _followers_are_ready(stores: Stores, made: Made) -> None:
+    """Says so by the mark of the serving generation, as warm timelines carry it.
+
+    Readers pull whom they have pulled so far: whose posts were not pushed lately would else be missing for a while.
+    """
+    with using(made.model, made.serving):
+        marks = stores.redis([readiness.read(key) for key in readiness.mark_keys()])
+        pulled = stores.redis([command(followers.celebrities_key(), b"SMEMBERS")])[0]
+    with using(made.model, made.number):
+        for author in pulled:
+            stores.redis([followers.add_celebrity(UUID(bytes=author))])
+            stores.redis([followers.change_state(UUID(bytes=author), followers.PUSH, followers.PULL)])
+        stores.redis(
+            [command(key, b"SET", mark) for key, mark in zip(readiness.mark_keys(), marks, strict=True) if mark]
+        )
+
+
+def _warm(stores: Stores, made: Made, viewers: Sequence[UUID]) -> None:
+    """Builds the timelines that are warm, for as long as they stay so."""
+    settings = stores.settings
+    generation = stores.drive(readiness.generation())
+    if generation is None:
+        return
+    with using(made.model, made.serving):
+        seconds = stores.redis([command(timelines.timeline_key(viewer), b"TTL") for viewer in viewers])
+    with using(made.model, made.number):
+        for viewer, left in zip(viewers, seconds, strict=True):
+            if left > timelines.BUILD_SECONDS:
+                stores.drive(timelines.build(viewer, generation, settings.timeline_cap, left))
