@@ -89,11 +89,12 @@ Reference = tuple[Kind, Id]
 
 def body(value: bytes | None) -> bytes | None:
     """The payload of a value that was read; None if it has to be loaded, empty if the thing does not exist."""
-    if value is None or value[:1] == MARKED:
+    if value is None:
         return None
-    if value[:1] == GONE:
-        return b""
-    return value[5 : 5 + int(_SIZE.unpack_from(value, 1)[0])]
+    if value[:1] == HELD:
+        return value[5 : 5 + int(_SIZE.unpack_from(value, 1)[0])]
+    # What is neither marked nor gone is a value of an earlier layout.
+    return b"" if value[:1] == GONE else None
 
 
 def read(reference: Reference) -> Command:

@@ -219,7 +219,8 @@ redis.register_function('incremental_begin', function(keys, args)
   local current = redis.call('GETRANGE', keys[1], 0, 8)
   local state = string.sub(current, 1, 1)
   if state == MARKED then return string.sub(current, 2) end
-  if state ~= '' then return '' end
+  -- Anything else is a value of an earlier layout.
+  if state == HELD or state == GONE then return '' end
   mark(keys[1], args[1])
   return args[1]
 end)
