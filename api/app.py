@@ -22,11 +22,14 @@ BOUNDARIES: Final = {
     "accounts": ("api.signup", "api.accounts"),
     "graph": ("api.relationships", "api.graph", "api.follow_requests"),
     "statuses": ("api.status_writes", "api.status_edits", "api.statuses", "api.reposts"),
-    "engagement": ("api.engagement", "api.engagement_lists", "api.polls"),
+    "engagement": ("api.engagement", "api.engagement_lists", "api.polls", "api.filters", "api.filters_v1"),
     "timelines": ("api.timelines", "api.public_timelines", "api.markers"),
     "streaming": ("api.streaming.routes",),
+    "channels": ("api.push",),
     "aggregates": ("api.aggregates",),
+    "search": ("api.search", "api.tags"),
     "instance": ("api.instance", "api.pictures"),
+    "pipeline": ("api.pipeline",),
 }
 """The boundaries, each of which can be served by processes of its own, and the modules of their routes."""
 
@@ -66,10 +69,14 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
     app.add_routes([web.route(route.method, f"{route.path}/", route.handler) for route in routes])
     if {"timelines", "streaming"} & set(served):
         app.cleanup_ctx.append(import_module("api.timelines").serve_home)
+    if "pipeline" in served:
+        app.cleanup_ctx.append(import_module("api.pipeline").serve_pipeline)
     if "streaming" in served:
         app.cleanup_ctx.append(import_module("api.streaming.service").serve_streams)
     if {"aggregates", "instance"} & set(served):
         app.cleanup_ctx.append(import_module("api.series").serve_series)
+    if "search" in served:
+        app.cleanup_ctx.append(import_module("api.search").serve_search)
     return app
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, TopicPartition
 
-from connectors.applied import AppliedOffsets, Offsets
+from connectors.applied import AppliedOffsets, Commit, Offsets
 from connectors.flows import FLOWS, group_of, topics_of
 from connectors.kafka_clients import consumer_config, typed_errors
 from connectors.offsets import Partition
@@ -29,6 +29,8 @@ class Behind:
     """Offsets between what is applied and the end; compaction may have left fewer records."""
     seconds: float
     """Age of the oldest record that is not applied; 0 when there is none."""
+    by: str = ""
+    """The instance that has committed last: `0/2` is the first of two; empty: nobody, or an operator."""
 
 
 class Backlog:
@@ -50,10 +52,15 @@ class Backlog:
         existing = self._offsets.partitions({topic for each in topics.values() for topic in each})
         places = {flow: [place for place in existing if place[0] in topics[flow]] for flow in topics}
         # Ends after commits: a commit past the end would look like none.
-        committed = self._offsets.committed({group_of(flow): each for flow, each in places.items()})
+        commits = self._offsets.commits({group_of(flow): each for flow, each in places.items()})
         ends, starts = self._offsets.ends(existing), self._offsets.starts(existing)
+        stands = {
+            (flow, place): commits[group_of(flow)][place] or Commit(0, "")
+            for flow, each in places.items()
+            for place in each
+        }
         applied = {
-            flow: {place: max(committed[group_of(flow)][place], starts[place]) for place in each}
+            flow: {place: max(stands[flow, place].offset, starts[place]) for place in each}
             for flow, each in places.items()
             if each
         }
@@ -62,10 +69,11 @@ class Backlog:
             Behind(
                 flow,
                 *place,
-                committed[group_of(flow)][place],
+                stands[flow, place].offset,
                 ends[place],
                 max(0, ends[place] - offset),
                 ages.get((place, offset), 0.0),
+                stands[flow, place].by,
             )
             for flow, offsets in applied.items()
             for place, offset in sorted(offsets.items(), key=lambda item: (topics[flow].index(item[0][0]), item[0][1]))

@@ -11,8 +11,8 @@ import click
 
 from connectors.applied import AppliedOffsets
 from connectors.flows import FLOWS, group_of, retry_topic
-from connectors.letter_log import Resolver, read_ledger, read_records
-from connectors.letters import Letter, own_headers
+from connectors.letter_log import Resolver, read_ledger, read_ledgers, read_records
+from connectors.letters import Ledger, Letter, own_headers
 from connectors.payload import Payloads, readable
 from fanline.errors import ConfigurationError, FanlineError
 from fanline.settings import Settings, get_settings
@@ -34,7 +34,7 @@ def dlq() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_letters(as_json: bool) -> None:
     """Count each flow's open letters by reason."""
-    report = {flow: summary(flow, get_settings()) for flow in FLOWS}
+    report = {flow: summary(ledger) for flow, ledger in read_ledgers(FLOWS, get_settings()).items()}
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return
@@ -47,9 +47,8 @@ def list_letters(as_json: bool) -> None:
             click.echo(f"          {between}, for example {place(reason['example'])}")
 
 
-def summary(flow: str, settings: Settings) -> dict[str, Any]:
+def summary(ledger: Ledger) -> dict[str, Any]:
     """A flow's open letters by reason, those with the same but for numbers together, and what became of others."""
-    ledger = read_ledger(flow, settings)
     letters = ledger.open()
     kinds = Counter(letter.kind for letter in letters)
     reasons = []

@@ -1,7 +1,7 @@
 """Reads and writes dead-letter topics for an operator: `fanline dlq` and the pipeline page."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -20,12 +20,13 @@ MAX_REQUEST_BYTES = 8 * 1024 * 1024
 
 
 class LetterReader:
-    """Reads one flow's letters from where the last read ended. One thread only; use it in a `with` statement."""
+    """Reads flows' letters from where the last read ended. One thread only; use it in a `with` statement."""
 
-    def __init__(self, flow: str, settings: Settings) -> None:
-        self._settings, self._topic = settings, dead_letter_topic(flow)
-        self._consumer = Consumer(consumer_config(settings, "fanline-dlq", f"dlq-{flow}"))
-        self._assigned = self._ended = False
+    def __init__(self, flows: Iterable[str], settings: Settings) -> None:
+        self._settings = settings
+        self._missing = {dead_letter_topic(flow) for flow in flows}
+        self._consumer = Consumer(consumer_config(settings, "fanline-dlq", "fanline-dlq"))
+        self._unread: set[str] = set()
 
     def __enter__(self) -> "LetterReader":
         return self
@@ -43,54 +44,78 @@ class LetterReader:
         Raises `DependencyUnavailable`.
         """
         with typed_errors(self._settings):
-            if not self._assigned and not self._assign():
-                return
+            self._take_up()
             while True:
                 # A wait ends with the first record; for more than one it would last until all have come.
-                first = [] if self._ended else self._consumer.consume(1, REQUEST_TIMEOUT_SECONDS)
+                first = self._consumer.consume(1, REQUEST_TIMEOUT_SECONDS) if self._unread else []
                 batch = first + self._consumer.consume(500, 0)
-                if not batch and not self._ended:
-                    raise DependencyUnavailable(f"Kafka does not give the records of {self._topic}.")
+                if not batch:
+                    if self._unread:
+                        raise DependencyUnavailable(f"Kafka does not give the records of {min(self._unread)}.")
+                    return
                 for record in batch:
-                    error = record.error()
-                    if error is None:
+                    if (error := record.error()) is None:
                         yield message_of(record)
                     else:
-                        self._take_event(error)
-                if self._ended and not batch:
-                    return
+                        self._take_event(str(record.topic()), error)
 
-    def _take_event(self, error: KafkaError) -> None:
+    def _take_up(self) -> None:
+        """Begin with the topics that there are by now."""
+        if not self._missing:
+            return
+        existing = self._consumer.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+        found = [topic for topic in sorted(self._missing) if topic in existing]
+        if found:
+            self._consumer.incremental_assign([TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in found])
+            self._unread.update(found)
+            self._missing.difference_update(found)
+
+    def _take_event(self, topic: str, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            self._ended = True
+            self._unread.discard(topic)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            # Retention has removed what would come next: from the start of what is left.
-            self._assigned, self._ended = False, True
+            # Retention has removed what would come next: from the start of what is left, at the next read.
+            self._consumer.incremental_unassign([TopicPartition(topic, 0)])
+            self._unread.discard(topic)
+            self._missing.add(topic)
         elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
             raise typed_error(self._settings, error)
 
-    def _assign(self) -> bool:
-        found = self._consumer.list_topics(self._topic, timeout=REQUEST_TIMEOUT_SECONDS).topics[self._topic]
-        if found.error is not None:
-            return False
-        self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
-        self._assigned, self._ended = True, False
-        return True
+
+class Ledgers:
+    """The ledgers of flows, kept up to date by `read`."""
+
+    def __init__(self, flows: Iterable[str], settings: Settings) -> None:
+        self.of_flow = {flow: Ledger() for flow in flows}
+        self._reader = LetterReader(self.of_flow, settings)
+
+    def read(self) -> Mapping[str, Ledger]:
+        """The ledgers by flow, with everything that has come; raises `DependencyUnavailable`."""
+        flows = {dead_letter_topic(flow): ledger for flow, ledger in self.of_flow.items()}
+        for record in self._reader.records():
+            flows[record.topic].take(record)
+        return self.of_flow
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._reader.close()
+
+
+def read_ledgers(flows: Iterable[str], settings: Settings) -> Mapping[str, Ledger]:
+    """All letters of some flows and what has become of them."""
+    with contextlib.closing(Ledgers(flows, settings)) as ledgers:
+        return ledgers.read()
 
 
 def read_ledger(flow: str, settings: Settings) -> Ledger:
     """All of a flow's letters and what has become of them."""
-    ledger = Ledger()
-    with LetterReader(flow, settings) as reader:
-        for record in reader.records():
-            ledger.take(record)
-    return ledger
+    return read_ledgers([flow], settings)[flow]
 
 
 def read_records(flow: str, letters: Collection[Letter], settings: Settings) -> Iterator[tuple[Letter, Message]]:
     """The chosen letters with their records, in order."""
     chosen = {letter.offset: letter for letter in letters}
-    with LetterReader(flow, settings) as reader:
+    with LetterReader([flow], settings) as reader:
         for record in reader.records():
             if record.offset in chosen:
                 yield chosen[record.offset], record

@@ -140,6 +140,13 @@ class Settings(BaseSettings):
     )
     contact_email: str = Field("", description="E-mail address of whoever runs this server.")
 
+    # The pipeline page.
+    pipeline_public: bool | None = Field(
+        None,
+        description="Whether everybody who reaches the API directly may see the pipeline page's figures, not only "
+        "moderators and admins. Not set: only on the local stack, when it listens on this machine alone.",
+    )
+
     # Home timelines in the API.
     document_cache_mb: int = Field(64, ge=1, description="Mebibytes of documents that an API process keeps in memory.")
     redis_timeout_seconds: float = Field(
@@ -165,6 +172,26 @@ class Settings(BaseSettings):
     stream_heartbeat_seconds: float = Field(
         15.0, gt=0, description="Seconds of silence after which a stream says that it lives."
     )
+
+    # Channels of notifications.
+    delivery_retry_seconds: float = Field(
+        30.0, gt=0, description="Pause after a first failure to send a notification; it doubles with each further one."
+    )
+    vapid_private_key: SecretStr = Field(
+        SecretStr(""), description="P-256 private key for Web Push (PEM or base64); empty: made once and kept in SQL."
+    )
+    vapid_subject: str = Field(
+        "", description="mailto: or https: address for push services; empty: contact_email or public_url."
+    )
+    push_private_endpoints: bool = Field(
+        False, description="Whether push endpoints may be private addresses and plain HTTP (for tests only)."
+    )
+    smtp_host: str = Field("", description="Mail server for digests; empty: no mail is sent.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Port of the mail server.")
+    smtp_security: str = Field("starttls", description="How mail is protected on its way: starttls, tls or none.")
+    smtp_username: str = Field("", description="User at the mail server; empty: no login.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail server.")
+    smtp_from: str = Field("", description="Sender of mails; empty: contact_email.")
 
     # Telemetry.
     log_level: str = Field("info", description="Least severe level that is logged: debug, info, warning or error.")

@@ -247,8 +247,15 @@ def _api(settings: Settings) -> Process:
         ports={"FANLINE_API_PORT": settings.api_port},
         stop_stage=0,
         needs=("valkey", "migrate", "topics", "schemas"),
+        environment=_local_api(settings),
         supervised=True,
     )
+
+
+def _local_api(settings: Settings) -> dict[str, str]:
+    """What is open to everybody who can reach an API that listens on this machine alone."""
+    alone = settings.host in ("127.0.0.1", "localhost", "::1") and not settings.public_url
+    return {"FANLINE_PIPELINE_PUBLIC": "true"} if alone and settings.pipeline_public is None else {}
 
 
 def _java(layout: Layout, name: str, class_path: str, *arguments: str, tiered: bool = False) -> tuple[str, ...]:
