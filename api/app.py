@@ -24,6 +24,8 @@ BOUNDARIES: Final = {
     "statuses": ("api.status_writes", "api.status_edits", "api.statuses", "api.reposts"),
     "engagement": ("api.engagement", "api.engagement_lists", "api.polls", "api.filters", "api.filters_v1"),
     "timelines": ("api.timelines", "api.public_timelines", "api.markers"),
+    "notifications": ("api.notifications", "api.grouped_notifications", "api.notification_policy"),
+    "moderation": ("api.moderation",),
     "streaming": ("api.streaming.routes",),
     "channels": ("api.push",),
     "aggregates": ("api.aggregates",),
@@ -67,7 +69,9 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
     app.add_routes(routes)
     # Mastodon takes a slash at the end of an address, and some clients write one.
     app.add_routes([web.route(route.method, f"{route.path}/", route.handler) for route in routes])
-    if {"timelines", "streaming"} & set(served):
+    if "notifications" in served:
+        app.cleanup_ctx.append(import_module("api.notification_reads").serve_notifications)
+    if {"timelines", "streaming", "notifications"} & set(served):
         app.cleanup_ctx.append(import_module("api.timelines").serve_home)
     if "pipeline" in served:
         app.cleanup_ctx.append(import_module("api.pipeline").serve_pipeline)

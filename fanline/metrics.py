@@ -70,6 +70,16 @@ STREAM_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS,
 )
 
+# Channels of notifications.
+CHANNEL_SENDS = Counter(
+    "fanline_channel_sends_total",
+    "Notifications sent through a channel, by outcome (sent, retry, failed, gone, unknown, skipped).",
+    ["channel", "outcome"],
+)
+CHANNEL_SEND_SECONDS = Histogram(
+    "fanline_channel_send_seconds", "One message to its target's server.", ["channel"], buckets=LATENCY_BUCKETS
+)
+
 # API timelines.
 HOME_READS = Counter(
     "fanline_home_reads_total",
@@ -77,8 +87,17 @@ HOME_READS = Counter(
     "past_floor, circuit_open, redis_unavailable, redis_error).",
     ["source", "reason"],
 )
+NOTIFICATION_READS = Counter(
+    "fanline_notification_reads_total",
+    "Inboxes read, by what answered (redis or sql) and why (warm, cold, own_write, circuit_open, redis_unavailable, "
+    "redis_error).",
+    ["source", "reason"],
+)
 DOCUMENT_READS = Counter(
     "fanline_document_reads_total", "Documents read, by where they were found (process, redis or sql).", ["source"]
 )
 REDIS_ROUND_TRIPS = Counter("fanline_redis_round_trips_total", "Batches of commands that the API sent to Redis.")
 HOME_BUILDS = Counter("fanline_home_builds_total", "Cold home timelines built from the database.")
+
+# Search.
+SEARCHES = Counter("fanline_searches_total", "Searches, by what answered (opensearch or database).", ["source"])

@@ -4,6 +4,7 @@ What a server that is away, starting or overloaded says is `DependencyUnavailabl
 `OpenSearchRefused`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from fanline.settings import Settings
 TIMEOUT_SECONDS = 60.0
 # Overload, a proxy without a server behind it, a cluster that has not recovered.
 _UNAVAILABLE = frozenset({408, 429, 500, 502, 503, 504})
+# It logs every request, and each failed one with a traceback; who waits says so itself.
+logging.getLogger("opensearch").setLevel(logging.CRITICAL)
 
 
 class OpenSearchRefused(FanlineError):
@@ -34,7 +37,7 @@ class OpenSearchClient:
 
     def __init__(self, settings: Settings, timeout: float = TIMEOUT_SECONDS) -> None:
         self.url = opensearch_url(settings)
-        self._client = OpenSearch(self.url, timeout=timeout, max_retries=0, retry_on_timeout=False, maxsize=4)
+        self._client = OpenSearch(self.url, timeout=timeout, max_retries=0, retry_on_timeout=False, pool_maxsize=4)
 
     def call(self, method: str, path: str, body: Any = None, **parameters: Any) -> Any:
         """Any request; raises `DependencyUnavailable` or `OpenSearchRefused`."""
