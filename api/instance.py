@@ -10,6 +10,7 @@ from api.context import Context, context_of
 from api.engagement import MAX_PINNED
 from api.errors import not_found
 from api.poll_rows import MAX_OPTION_CHARACTERS, MAX_OPTIONS, MAX_SECONDS, MIN_SECONDS
+from api.push import server_key
 from api.responses import json_response
 from api.series import SERIES
 from api.status_texts import MAX_CHARACTERS
@@ -50,7 +51,7 @@ async def instance(request: web.Request) -> web.Response:
             "thumbnail": {"url": f"{context.public_url}/headers/original/missing.png"},
             "icon": [],
             "languages": ["en"],
-            "configuration": _configuration(context),
+            "configuration": _configuration(context) | {"vapid": {"public_key": await server_key(context)}},
             "registrations": {
                 "enabled": context.settings.registrations_open,
                 "approval_required": False,
@@ -121,14 +122,6 @@ async def nothing_public(_request: web.Request) -> web.Response:
 async def announcements(request: web.Request) -> web.Response:
     """This server announces nothing."""
     require_user(request)
-    return json_response([])
-
-
-@routes.get("/api/v1/filters")
-@routes.get("/api/v2/filters")
-async def filters(request: web.Request) -> web.Response:
-    """No filter can be made yet, so there is none."""
-    require_user(request, "read:filters")
     return json_response([])
 
 

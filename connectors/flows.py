@@ -43,10 +43,11 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
     ),
     "search": ("cdc.users", "cdc.posts", "cdc.likes", "cdc.follows"),
     "dispatcher": ("cdc.notifications", "cdc.markers"),
+    "push": ("notification.dispatched",),
 }
 """Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
 
-TRAILING = frozenset({"archive", "notifications"})
+TRAILING = frozenset({"archive", "notifications", "push"})
 """Flows whose results no read of the API shows: who waits for the read models does not wait for them."""
 
 SERVING = tuple(flow for flow in FLOWS if flow not in TRAILING)

@@ -15,6 +15,11 @@ BATCH = 5_000
 EXPIRED: dict[str, tuple[str, str]] = {
     "outbox": ("id", "created_at < now() - INTERVAL '1 day'"),
     "idempotency_keys": ("user_id, key", "created_at < now() - INTERVAL '1 hour'"),
+    # Longer than Kafka keeps the events of which a replay would send again.
+    "notification_deliveries": (
+        "notification_id, channel, target",
+        "created_at < now() - INTERVAL '30 days' AND state NOT IN ('pending', 'sending')",
+    ),
     "authorization_codes": ("code_hash", "expires_at < now() - INTERVAL '1 day'"),
     "sessions": (
         "id",

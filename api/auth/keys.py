@@ -28,14 +28,16 @@ UNKNOWN_KEY_SECONDS = 1.0
 
 SELECT_KEYS = """
 SELECT kid, private_key, retired_at IS NULL AS active FROM signing_keys
-WHERE retired_at IS NULL OR retired_at > now() - %(days)s * interval '1 day'
+WHERE algorithm = 'EdDSA' AND (retired_at IS NULL OR retired_at > now() - %(days)s * interval '1 day')
 ORDER BY created_at, kid
 """
 INSERT_KEY = """
 INSERT INTO signing_keys (kid, algorithm, private_key) VALUES (%(kid)s, 'EdDSA', %(private_key)s)
 """
 LIST_KEYS = "SELECT kid, algorithm, created_at, retired_at FROM signing_keys ORDER BY created_at, kid"
-RETIRE_OTHERS = "UPDATE signing_keys SET retired_at = now() WHERE kid <> %(kid)s AND retired_at IS NULL"
+RETIRE_OTHERS = """
+UPDATE signing_keys SET retired_at = now() WHERE algorithm = 'EdDSA' AND kid <> %(kid)s AND retired_at IS NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)

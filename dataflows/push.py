@@ -1,0 +1,124 @@
+"""push: sends notifications to the browsers and telephones that asked for them (Web Push).
+
+notification.dispatched -> a pending delivery for each subscription that wants it -> the courier, which encrypts and
+sends (sinks/push.py).
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from connectors.events import Event, decode_events
+from connectors.flows import group_of, topics_of
+from connectors.kafka_source import KafkaSource
+from dataflows.courier import IN_FLIGHT, Courier, CourierSink, Parcel, Row, Rows
+from dataflows.effects import Performer
+from fanline.addresses import public_url
+from fanline.settings import Settings, get_settings
+from fanline.vapid import INSERT_KEY, SELECT_KEY, VapidKey, new_private_key, subject_of
+from readmodels import push
+from readmodels.channels import Channel
+from readmodels.effects import Effects, Query
+from sinks.outcome import Outcome
+from sinks.push import PushSender
+from sinks.single_part import output
+
+NAME = "push"
+# An event that is older than what is still pushed need not be looked up.
+OLD_MS = (push.FRESH_DAYS + 1) * 86_400_000
+
+
+class PushCarrier:
+    """Web Push as the courier sees it."""
+
+    channel: Channel = "push"
+    whole = False
+    in_flight = IN_FLIGHT
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._url = settings, public_url(settings)
+        self._sender: PushSender | None = None
+
+    async def open(self, rows: Rows) -> None:
+        """Take the key."""
+        text = self._settings.vapid_private_key.get_secret_value()
+        while not text:
+            found = await rows(Query(SELECT_KEY, {}))
+            if found:
+                text = found[0]["private_key"]
+            else:
+                await rows(Query(INSERT_KEY + " RETURNING kid", {"private_key": new_private_key()}))
+        self._sender = PushSender(
+            VapidKey(text),
+            subject_of(self._settings, self._url),
+            allow_private=self._settings.push_private_endpoints,
+            ttl_seconds=push.TTL_SECONDS,
+        )
+
+    async def pack(self, claimed: Mapping[UUID, Sequence[Row]], rows: Rows) -> list[Parcel]:
+        """One message a target."""
+        attempts = {(row["notification_id"], target): row["attempts"] for target, [row] in claimed.items()}
+        found = await rows(push.messages([identifier for identifier, _ in attempts], list(claimed)))
+        return [
+            Parcel(
+                row["target"],
+                (row["notification_id"],),
+                attempts[row["notification_id"], row["target"]],
+                urlsplit(row["endpoint"]).netloc,
+                (row["endpoint"], row["key_p256dh"], row["key_auth"], push.payload(row, self._url)),
+            )
+            for row in found
+            if (row["notification_id"], row["target"]) in attempts
+        ]
+
+    async def send(self, parcel: Parcel) -> Outcome:
+        """Send it."""
+        assert self._sender is not None
+        return await self._sender.send(*parcel.content)
+
+    async def gone(self, parcel: Parcel, rows: Rows) -> None:
+        """The subscription has expired."""
+        await rows(push.remove(parcel.target))
+
+    async def extra(self, rows: Rows) -> None:
+        """Nothing else."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._sender is not None:
+            await self._sender.close()
+
+
+def fresh(event: Event) -> int | None:
+    """The notification's id, unless it is too old to be sent."""
+    if time.time() * 1_000 - event.fields["created_at"].timestamp() * 1_000 > OLD_MS:
+        return None
+    return int(event.fields["notification_id"])
+
+
+def enqueue(ids: Sequence[int]) -> Effects[None]:
+    """Makes the deliveries."""
+    yield push.enqueue(ids)
+
+
+def build() -> Dataflow:
+    """The flow."""
+    settings = get_settings()
+    performer = Performer(settings, NAME)
+    courier = Courier(PushCarrier(settings), settings)
+
+    def apply(ids: Sequence[int]) -> None:
+        performer.run(enqueue(ids))
+
+    dataflow = Dataflow(NAME)
+    records = op.input("source", dataflow, KafkaSource(topics_of(NAME), group_of(NAME)))
+    ids = decode_events("decode", records, NAME, convert=fresh, wait_until_recorded=performer.wait_until_recorded)
+    output("deliveries", ids, CourierSink(apply, group_of(NAME), courier, name="deliveries"))
+    return dataflow
+
+
+flow = build
