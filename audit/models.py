@@ -12,6 +12,7 @@ from audit.checks import Check, check_documents, check_followers, check_recents,
 from audit.engagement import check_counts, check_flags, polls_of, repair_values
 from audit.model import Model, Subjects, people, posts
 from audit.repairs import Repair, repair_documents, repair_followers, repair_recents, repair_timelines
+from audit.search import check_search, repair_search, search_posts
 from audit.stores import Stores
 from fanline.addresses import public_url
 from fanline.settings import Settings
@@ -20,6 +21,7 @@ from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
 from readmodels.flags import FLAGS
 from readmodels.poll_documents import POLL
 from readmodels.relations import VIEWER
+from readmodels.search import POSTS, USERS
 
 __all__ = ["Check", "Model", "Repair", "Subjects", "models", "people", "posts"]
 
@@ -39,6 +41,13 @@ def models(settings: Settings) -> tuple[Model, ...]:
         Model("status_counts", posts, check_counts(STATUS_COUNTS), repair_values(STATUS_COUNTS)),
         _documents("poll_counts", lambda stores, subjects: polls_of(stores, subjects.posts), (POLL,), url),
         aggregates_model(settings),
+        Model("search_users", people, check_search(USERS), repair_search(USERS)),
+        Model(
+            "search_posts",
+            lambda stores, subjects: search_posts(stores, subjects.posts),
+            check_search(POSTS),
+            repair_search(POSTS),
+        ),
     )
 
 

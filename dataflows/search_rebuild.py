@@ -127,8 +127,13 @@ def unfinished(client: OpenSearchClient, kind: Searchable, prefix: str) -> str |
     return max(newer, default=None)
 
 
+def totals(performer: Performer) -> dict[str, int]:
+    """How many documents the database has, by kind."""
+    return {kind.name: performer.run(_total(kind)) for kind in KINDS}
+
+
 def _begin(client: OpenSearchClient, performer: Performer, kind: Searchable, prefix: str) -> Building:
-    total = int(performer.run(_total(kind)))
+    total = performer.run(_total(kind))
     index = unfinished(client, kind, prefix)
     if index is not None:
         return Building(kind, index, total, **client.notes(index))

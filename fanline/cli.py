@@ -29,6 +29,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("demo", "fanline.cli_demo:demo", "Start everything, load it, and compare every timeline with SQL."),
     ("archive", "fanline.cli_archive:archive", "Query and compact the Parquet archive of events."),
     ("rebuild", "rebuild.cli:rebuild", "Build a read model again beside the one that serves, and switch."),
+    ("search", "dataflows.search_cli:search", "Build search indexes anew and show them."),
     ("audit", "fanline.cli_audit:audit", "Compare the read models with SQL."),
 )
 
