@@ -77,6 +77,50 @@ def add_post(
     return post_id
 
 
+def add_poll(database: psycopg.Connection[Any], post_id: int, voters: Iterable[UUID], *, multiple: bool = False) -> int:
+    """Give a post a poll of two options, of which the voters choose the first (and the second if they may); its id."""
+    poll = post_id + 1
+    database.execute("INSERT INTO polls (id, post_id, multiple) VALUES (%s, %s, %s)", (poll, post_id, multiple))
+    database.execute("INSERT INTO poll_options VALUES (%(poll)s, 0, 'Tea'), (%(poll)s, 1, 'Coffee')", {"poll": poll})
+    for voter in voters:
+        for position in range(1 + multiple):
+            database.execute(
+                "INSERT INTO poll_votes (poll_id, voter_id, position) VALUES (%s, %s, %s)", (poll, voter, position)
+            )
+    return poll
+
+
+def add_engagement(database: psycopg.Connection[Any], world: World, rng: random.Random) -> None:
+    """Likes, bookmarks, pins, muted threads and polls with votes, all over the world."""
+    for table, times in (("likes", 200), ("bookmarks", 60), ("pins", 20), ("conversation_mutes", 20)):
+        for _ in range(times):
+            database.execute(
+                f"INSERT INTO {table} (user_id, post_id) SELECT %s, id FROM posts WHERE id = %s ON CONFLICT DO NOTHING",
+                (rng.choice(world.people), rng.choice(world.posts)),
+            )
+    rows = database.execute("SELECT id FROM posts WHERE repost_of_id IS NULL ORDER BY id").fetchall()
+    for (post_id,) in rng.sample(rows, len(rows) // 8):
+        add_poll(database, post_id, rng.sample(world.people, 4), multiple=rng.random() < 0.5)
+
+
+def add_filters(database: psycopg.Connection[Any], world: World, rng: random.Random) -> None:
+    """Filters of half the people: of words in texts and polls, of single posts, some of them over."""
+    for person in world.people[::2]:
+        for keyword, whole, ends in (("Post 1", False, "1 day"), ("tea", True, None), ('"ü"', True, "-1 day")):
+            (found,) = database.execute(
+                "INSERT INTO filters (id, user_id, title, contexts, action, expires_at)"
+                " VALUES (gen_random_uuid(), %s, %s, '{home,thread}', %s, now() + %s::interval) RETURNING id",
+                (person, keyword, rng.choice(("warn", "hide")), ends),
+            ).fetchall()
+            database.execute(
+                "INSERT INTO filter_keywords (id, filter_id, keyword, whole_word)"
+                " VALUES (gen_random_uuid(), %s, %s, %s)",
+                (*found, keyword, whole),
+            )
+            for post_id in rng.sample(world.posts, 10):
+                database.execute("INSERT INTO filter_posts VALUES (gen_random_uuid(), %s, %s)", (*found, post_id))
+
+
 def make_world(database: psycopg.Connection[Any], rng: random.Random, people: int = 12, posts: int = 200) -> World:
     """A dense network with everything that the rules of the home timeline tell apart."""
     world = make_people(database, people, rng)
@@ -111,6 +155,8 @@ def make_world(database: psycopg.Connection[Any], rng: random.Random, people: in
             originals.append(post)
     for post in rng.sample(world.posts, posts // 20):
         database.execute("DELETE FROM posts WHERE id = %s", (post,))
+    add_engagement(database, world, rng)
+    add_filters(database, world, rng)
     database.commit()
     return world
 

@@ -13,12 +13,13 @@ from api.entities import load_statuses
 from benchmarks.servers import Valkey, postgres, valkey, valkey_cluster
 from fanline import metrics
 from fanline.settings import Settings
+from readmodels.flags import KEPT
 from readmodels.home_rules import Page
-from readmodels.relations import REPOSTS_KEPT
 from tests.integration.home_world import (
     PUBLIC_URL,
     Home,
     World,
+    add_poll,
     add_post,
     home_timelines,
     make_people,
@@ -107,6 +108,7 @@ async def test_the_joined_bytes_say_what_the_entities_say(settings: Settings, se
     async with home_timelines(settings, server.url) as home:
         await make_ready(home, settings)
         await warm_up(home, world.people)
+        filtered = 0
         for viewer in world.people:
             shown = msgspec.json.decode((await home.timelines.read(viewer, Page(40))).body)
             ids = [int(status["id"]) for status in shown]
@@ -114,7 +116,9 @@ async def test_the_joined_bytes_say_what_the_entities_say(settings: Settings, se
                 lambda transaction, ids=ids, viewer=viewer: load_statuses(transaction, ids, viewer, PUBLIC_URL)
             )
             assert shown == entities
+            filtered += sum(1 for status in shown if status["filtered"])
             assert ids == sorted(ids, reverse=True)
+    assert filtered > len(world.people), "filters hardly ever matched"
 
 
 @pytest.mark.parametrize("direction", ["older", "newer"])
@@ -143,7 +147,7 @@ async def test_reposts_of_long_ago_are_still_known_as_ones_own(settings: Setting
         viewer, author = world.people
         connection.execute("INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)", (viewer, author))
         old = add_post(connection, world, author, text="reposted long ago")
-        for number in range(REPOSTS_KEPT + 2):
+        for number in range(KEPT + 2):
             add_post(connection, world, author, text=str(number))
         recent = [post for post in world.posts if post != old]
         for original in (old, *recent):
@@ -157,6 +161,34 @@ async def test_reposts_of_long_ago_are_still_known_as_ones_own(settings: Setting
         oldest = msgspec.json.decode(shown.body)[-1]
         assert oldest["reblog"]["id"] == str(old)
         assert oldest["reblog"]["reblogged"] is True
+
+
+async def test_likes_mutes_and_votes_of_long_ago_are_still_known(settings: Settings, server: Valkey) -> None:
+    with psycopg.connect(settings.database_url.get_secret_value()) as connection:
+        connection.execute("TRUNCATE users CASCADE")
+        world = make_people(connection, 2, random.Random(401))
+        viewer, author = world.people
+        connection.execute("INSERT INTO follows (follower_id, followee_id) VALUES (%s, %s)", (viewer, author))
+        old = add_post(connection, world, author, text="long ago")
+        reply = add_post(connection, world, author, text="in its thread", reply_to=old)
+        connection.execute("UPDATE posts SET conversation_id = %s WHERE id = %s", (old, reply))
+        add_poll(connection, old, [viewer])
+        connection.execute("INSERT INTO conversation_mutes (user_id, post_id) VALUES (%s, %s)", (viewer, old))
+        for number in range(KEPT + 2):
+            add_post(connection, world, author, text=str(number))
+        for table in ("likes", "conversation_mutes"):
+            connection.execute(
+                f"INSERT INTO {table} (user_id, post_id) SELECT %s, id FROM posts ON CONFLICT DO NOTHING", (viewer,)
+            )
+    async with home_timelines(settings, server.url) as home, home_timelines(settings, NOBODY) as sql:
+        await make_ready(home, settings)
+        await warm_up(home, [viewer])
+        page = Page(5, max_id=reply + 1)
+        shown = await home.timelines.read(viewer, page)
+        assert shown == await sql.timelines.read(viewer, page)
+        answer, first = msgspec.json.decode(shown.body)
+        assert (first["favourited"], first["muted"], answer["favourited"], answer["muted"]) == (True,) * 4
+        assert first["poll"]["own_votes"] == [0]
 
 
 def ids(shown: object) -> list[int]:

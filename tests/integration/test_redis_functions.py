@@ -12,7 +12,7 @@ from benchmarks.servers import valkey
 from fanline.ids import pack_id
 from fanline.redis_nodes import RedisNodes
 from readmodels import documents, followers, timelines
-from readmodels.counts import STATUS_COUNTS
+from readmodels.cards import STATUS_CARD
 from readmodels.effects import Command, call, command
 from readmodels.entries import complete_above, newest_first, pack_entry
 from readmodels.followers import Edge, chunk_index
@@ -165,7 +165,7 @@ def test_a_cut_keeps_the_time_to_live(redis: Redis) -> None:
 def test_a_document_with_an_older_token_does_not_replace_a_newer_one(redis: Redis) -> None:
     first, second = (redis(call(b"document_token", [documents.TOKEN_KEY]))[0] for _ in range(2))
     assert second > first
-    key = STATUS_COUNTS.key(7)
+    key = STATUS_CARD.key(7)
 
     def put(token: int, body: bytes) -> int:
         return int(redis(call(b"document_set", [key], token.to_bytes(8), body, 60))[0])
@@ -173,18 +173,18 @@ def test_a_document_with_an_older_token_does_not_replace_a_newer_one(redis: Redi
     redis(command(key, b"SET", first.to_bytes(8) + documents.RESERVED))
     assert put(second, b"new") == 1
     assert put(first, b"old") == 0
-    assert documents.body(redis(documents.read((STATUS_COUNTS, 7)))[0]) == b"new"
+    assert documents.body(redis(documents.read((STATUS_CARD, 7)))[0]) == b"new"
 
 
 def test_a_reserved_document_is_missing_and_can_be_written(redis: Redis) -> None:
-    key = STATUS_COUNTS.key(7)
+    key = STATUS_CARD.key(7)
     token = redis(call(b"document_token", [documents.TOKEN_KEY]))[0].to_bytes(8)
     redis(command(key, b"SET", token + documents.RESERVED))
-    assert documents.body(redis(documents.read((STATUS_COUNTS, 7)))[0]) is None
+    assert documents.body(redis(documents.read((STATUS_CARD, 7)))[0]) is None
     assert redis(call(b"document_set", [key], token, b"x", 60)) == [1]
 
 
 def test_a_document_that_was_lost_while_it_was_written_stays_missing(redis: Redis) -> None:
     token = redis(call(b"document_token", [documents.TOKEN_KEY]))[0].to_bytes(8)
-    assert redis(call(b"document_set", [STATUS_COUNTS.key(7)], token, b"old", 60)) == [0]
-    assert redis(documents.read((STATUS_COUNTS, 7))) == [None]
+    assert redis(call(b"document_set", [STATUS_CARD.key(7)], token, b"old", 60)) == [0]
+    assert redis(documents.read((STATUS_CARD, 7))) == [None]
