@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from audit.compare import Difference
 from audit.model import Model, Subjects
 from audit.stores import Stores
 from fanline.settings import Settings
 from readmodels import aggregates
-from readmodels.aggregates import INSTANCE, RESOLUTIONS, Buckets, Counted, Scope, Series, floor_to, moment
+from readmodels.aggregates import INSTANCE, RESOLUTIONS, Buckets, Counted, Scope, Series, floor_to
 from readmodels.effects import command
 
 # A bucket that still grows is compared only when nobody has written to it for so long: longer than the flow collects.
@@ -31,22 +31,26 @@ def aggregates_model(settings: Settings) -> Model:
     return Model("aggregates", _running, check_aggregates, repair)
 
 
-def check_aggregates(stores: Stores, subjects: Sequence[Series]) -> dict[Series, Difference | None]:
-    """Each bucket of a complete series has the database's counts: too few are missing, too many are extra."""
+def check_aggregates(
+    stores: Stores, subjects: Sequence[Series], quiet_seconds: int = QUIET_SECONDS
+) -> dict[Series, Difference | None]:
+    """Each bucket of a complete series has the database's counts: too few are missing, too many are extra.
+
+    Buckets that somebody has written to within the last `quiet_seconds` are left out.
+    """
     replies = stores.redis([command(series.key(), b"HGETALL") for series in subjects])
     held = {series: aggregates.parse(reply) for series, reply in zip(subjects, replies, strict=True)}
     complete = {series: buckets for series, buckets in held.items() if buckets is not None}
-    now = int(time.time())
+    quiet_since = datetime.now(UTC) - timedelta(seconds=quiet_seconds)
     counted: dict[Series, list[Counted]] = {series: [] for series in complete}
     for each in stores.drive(aggregates.look({series: [(series.start, series.end)] for series in complete})):
         counted[each.series].append(each)
     found: dict[Series, Difference | None] = dict.fromkeys(subjects)
-    return found | {series: _compare(series, complete[series], rows, now) for series, rows in counted.items()}
+    return found | {series: _compare(complete[series], rows, series, quiet_since) for series, rows in counted.items()}
 
 
-def _compare(series: Series, held: Buckets, counted: Sequence[Counted], now: int) -> Difference:
+def _compare(held: Buckets, counted: Sequence[Counted], series: Series, quiet_since: datetime) -> Difference:
     wanted = {each.bucket: each.counts for each in counted}
-    quiet_since = moment(now) - timedelta(seconds=QUIET_SECONDS)
     moving = {each.bucket for each in counted if each.newest > quiet_since}
     zeros = (0,) * len(aggregates.metrics_of(series.scope))
     pairs = [
