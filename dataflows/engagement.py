@@ -20,7 +20,8 @@ from fanline.metrics import VALUES_LOADED
 from fanline.settings import get_settings
 from readmodels.applying import Batch, Routed, Write
 from readmodels.engagement import TOPICS, effects_of
-from readmodels.incremental import place
+from readmodels.generations import using
+from readmodels.incremental import MODEL, place
 from sinks.redis import RedisSink, RedisWrite
 from sinks.single_part import output
 
@@ -40,24 +41,31 @@ class Applying:
         self._reader, self._writer = reader, writer
 
     def __call__(self, items: list[Routed | Progress]) -> Iterable[RedisWrite | Progress]:
-        """One write a node, then the progress of the batch."""
+        """One write a node and generation, then the progress of the batch."""
         batch = Batch(item for item in items if not isinstance(item, Progress))
-        of_node: dict[int, list[Write]] = {}
-        nodes = self._writer.nodes
-        for write in batch.writes():
-            of_node.setdefault(nodes.node_of(write.key), []).append(write)
-        for number, (node, writes) in enumerate(of_node.items()):
-            payload = b"".join([write.data for write in writes])
-            # A partition's changes must reach a value in their order, and a batch has one command a value.
-            yield RedisWrite(node, payload, len(writes), self._answer(batch, writes), in_turn=number == 0)
+        in_turn = True
+        for generation in self._reader.generations(MODEL).all:
+            for node, writes in self._of_nodes(batch, generation).items():
+                payload = b"".join([write.data for write in writes])
+                # A partition's changes must reach a value in their order, and a batch has one command a value.
+                yield RedisWrite(node, payload, len(writes), self._answer(batch, generation, writes), in_turn=in_turn)
+                in_turn = False
         yield from (item for item in items if isinstance(item, Progress))
 
-    def _answer(self, batch: Batch, writes: Sequence[Write]) -> Any:
+    def _of_nodes(self, batch: Batch, generation: int) -> dict[int, list[Write]]:
+        of_node: dict[int, list[Write]] = {}
+        with using(MODEL, generation):
+            for write in batch.writes():
+                of_node.setdefault(self._writer.nodes.node_of(write.key), []).append(write)
+        return of_node
+
+    def _answer(self, batch: Batch, generation: int, writes: Sequence[Write]) -> Any:
         references = [write.reference for write in writes]
 
         def on_replies(replies: list[Any]) -> None:
             if 0 in replies:
-                VALUES_LOADED.inc(self._reader.run(batch.complete(references, replies)))
+                with using(MODEL, generation):
+                    VALUES_LOADED.inc(self._reader.run(batch.complete(references, replies)))
 
         return on_replies
 
