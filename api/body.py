@@ -138,10 +138,22 @@ def _put(target: Parameters, path: list[str], value: str, name: str) -> None:
                 raise bad_request(f"The parameter {name[:100]} is both an array and something else")
             items.append(value)
             return
+        if rest[0] == "":
+            _put_into_list(target.setdefault(key, []), rest[1:], value, name)
+            return
         inner = target.setdefault(key, {})
         if not isinstance(inner, dict):
             raise bad_request(f"The parameter {name[:100]} is both an object and something else")
         target = inner
+
+
+def _put_into_list(items: object, path: list[str], value: str, name: str) -> None:
+    """`key[][a]=1&key[][b]=2&key[][a]=3` are two objects: a name that is there already begins the next one."""
+    if not isinstance(items, list):
+        raise bad_request(f"The parameter {name[:100]} is both an array and something else")
+    if not items or not isinstance(items[-1], dict) or (path[0] in items[-1] and path[-1] != ""):
+        items.append({})
+    _put(items[-1], path, value, name)
 
 
 def _refuse_nul(value: object) -> None:

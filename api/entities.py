@@ -1,6 +1,6 @@
 """Account and Status entities straight from the database, a batch at a time: five or six queries, however many ids."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from readmodels.entity_queries import (
     STATUS_FLAGS_BY_ID,
     STATUSES_BY_ID,
 )
+from readmodels.filters import FILTERS_OF, filter_results, parse_filters, text_of
 from readmodels.polls import OWN_VOTES_BY_POLL, POLLS_BY_ID, poll_entity, poll_flags
 
 
@@ -78,6 +79,7 @@ async def load_statuses(
     if viewer is not None:
         flags = {row["id"]: status_flags(row) for row in await transaction.rows(STATUS_FLAGS_BY_ID, parameters)}
     polls = await load_polls(transaction, [row["poll_id"] for row in rows.values() if row["poll_id"]], viewer)
+    matching = await _filter_matcher(transaction, viewer)
     accounts = await load_accounts(transaction, (row["author_id"] for row in rows.values()), public_url)
 
     def build(row: Row) -> Entity | None:
@@ -90,12 +92,31 @@ async def load_statuses(
             entity["poll"] = polls.get(row["poll_id"])
         if viewer is not None:
             entity |= flags.get(row["id"], NO_FLAGS)
+            entity["filtered"] = matching(entity, (row["id"],))
         if row["repost_of_id"] is not None:
             original = rows.get(row["repost_of_id"])
             entity["reblog"] = build(original) if original is not None else None
             if entity["reblog"] is None:
                 return None
+            if viewer is not None:
+                entity["filtered"] = matching(entity["reblog"], (row["id"], row["repost_of_id"]))
         return entity
 
     built = (build(rows[identifier]) for identifier in ids if identifier in rows)
     return [entity for entity in built if entity is not None]
+
+
+async def _filter_matcher(
+    transaction: Transaction, viewer: UUID | None
+) -> Callable[[Entity, tuple[int, ...]], list[Entity]]:
+    """Gives the `filtered` member of a Status entity that stands for some posts."""
+    row = None if viewer is None else await transaction.row(FILTERS_OF, {"viewer": viewer})
+    if row is None or not row["filters"]:
+        return lambda _entity, _post_ids: []
+    filters = parse_filters(row["filters"])
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+
+    def matching(entity: Entity, post_ids: tuple[int, ...]) -> list[Entity]:
+        return filter_results(filters, text_of(entity), post_ids, now_ms)
+
+    return matching

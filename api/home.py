@@ -17,6 +17,7 @@ from api.breaker import Breaker, CircuitOpen
 from api.database import Database
 from api.documents import Documents, Found, key_of, load
 from api.effects import run
+from api.home_filters import filtered, filters_of
 from api.home_flags import ViewerFlags
 from api.home_render import keys_for, references_for, render
 from api.read_your_writes import OwnWrites, read_mark
@@ -261,7 +262,10 @@ class HomeTimelines:
         own: Flags = found[_person(viewer_id).flags]
         bits = await self._flags.bits(viewer_id, own, post_ids, found)
         polls = await self._flags.polls(viewer_id, own, post_ids, found)
-        body = render(entries, found, bits, polls)
+        viewer: Viewer | None = found.get(_person(viewer_id).relations)
+        filters = viewer.filters if viewer is not None else await filters_of(self._database, viewer_id)
+        matched = filtered(filters, entries, found, self._clock.now_ms()) if filters else {}
+        body = render(entries, found, bits, polls, matched)
         return HomePage(body, entries[0].id if entries else None, entries[-1].id if entries else None)
 
     def _touch(self, viewer_id: UUID, now_ms: int) -> None:

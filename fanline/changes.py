@@ -25,6 +25,7 @@ KEY_COLUMNS: dict[str, tuple[str, ...]] = {
     "polls": ("id",),
     "poll_votes": ("poll_id", "voter_id", "position"),
     "markers": ("user_id", "timeline"),
+    "filters": ("id",),
     "heartbeat": ("id",),
     "signal": ("id",),
 }
@@ -34,6 +35,7 @@ MORE_COLUMNS: dict[str, tuple[str, ...]] = {
     "users": ("created_at",),
     "follows": ("created_at",),
     "likes": ("created_at",),
+    "filters": ("user_id",),
 }
 
 _OPS = ("c", "u", "d", "r")

@@ -20,6 +20,7 @@ CAPTURED = (
     "poll_votes",
     "notifications",
     "markers",
+    "filters",
     "heartbeat",
     "signal",
 )

@@ -12,7 +12,7 @@ from readmodels.relations import VIEWER
 KINDS = (ACCOUNT_CARD, STATUS_CARD, POLL, VIEWER)
 """Every kind of document."""
 
-TABLES = ("users", "posts", "follows", "blocks", "mutes", "media", "polls", "poll_votes")
+TABLES = ("users", "posts", "follows", "blocks", "mutes", "media", "polls", "poll_votes", "filters")
 """The tables whose changes have to be read."""
 
 
@@ -30,6 +30,9 @@ def affected(table: str, row: Mapping[str, Any]) -> set[Reference]:
             return {(VIEWER, _uuid(row["blocker_id"])), (VIEWER, _uuid(row["blocked_id"]))}
         case "mutes":
             return {(VIEWER, _uuid(row["muter_id"]))}
+        case "filters":
+            # Whoever changes a filter's keywords or posts changes its row as well.
+            return {(VIEWER, _uuid(row["user_id"]))}
         case "media":
             # A delete carries the id only; whoever removes media from a post or a profile changes that row as well.
             stale: set[Reference] = {(ACCOUNT_CARD, _uuid(row["owner_id"]))} if row.get("owner_id") else set()

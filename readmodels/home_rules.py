@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from readmodels.entries import Entry
+from readmodels.filters import NO_FILTERS, Filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Viewer:
     without_reposts: frozenset[bytes] = frozenset()
     hidden: Mapping[bytes, int] = field(default_factory=dict)
     """Blocked and muted accounts, with the time in ms at which a mute ends; 0: never."""
+    filters: Filters = NO_FILTERS
+    """What the viewer does not want to read. It stays in the timeline, marked; the client acts on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def test_every_table_that_is_read_affects_something() -> None:
             "muted_id",
             "owner_id",
             "poll_id",
+            "user_id",
         ),
         str(ONE),
     )

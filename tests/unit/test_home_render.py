@@ -38,6 +38,7 @@ def expected(post_id: int, account: UUID, reblogged: bool, reblog: object = None
         "reblogs_count": post_id,
         **NO_FLAGS,
         "reblogged": reblogged,
+        "filtered": [],
         "account": {"id": str(account), "followers_count": account.int},
         "reblog": reblog,
     }
@@ -85,3 +86,14 @@ def test_keys_and_references_name_the_same_documents() -> None:
     add(found, 11, OTHER)
     found[12] = None
     assert set(keys_for([10, 11, 12], found)) == references_for([10, 11, 12], found).keys()
+
+
+def test_what_a_filter_matches_is_marked_apart_in_a_repost_and_its_original() -> None:
+    found: Found = {}
+    add(found, 11, OTHER)
+    add(found, 12, AUTHOR, original=11)
+    (shown,) = msgspec.json.decode(
+        render([Entry(12, 11)], found, reposted_11, filtered={12: b'[{"a":1}]', 11: b'[{"b":2}]'})
+    )
+    assert (shown["filtered"], shown["reblog"]["filtered"]) == ([{"a": 1}], [{"b": 2}])
+    assert (shown["account"]["id"], shown["reblog"]["reblogged"]) == (str(AUTHOR), True)

@@ -30,6 +30,9 @@ ALTER TABLE notifications DROP COLUMN cause;
 -- only postgres
 ALTER TABLE filters REPLICA IDENTITY DEFAULT;
 -- end
+DELETE FROM filter_posts WHERE NOT EXISTS (SELECT 1 FROM posts WHERE posts.id = filter_posts.post_id);
+ALTER TABLE filter_posts ADD CONSTRAINT filter_posts_post_id_fkey
+    FOREIGN KEY (post_id) REFERENCES posts (id) ON DELETE CASCADE;
 ALTER TABLE post_edits DROP COLUMN poll_options;
 DELETE FROM conversation_mutes WHERE NOT EXISTS (SELECT 1 FROM posts WHERE posts.id = conversation_mutes.post_id);
 ALTER TABLE conversation_mutes ADD CONSTRAINT conversation_mutes_post_id_fkey

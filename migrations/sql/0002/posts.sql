@@ -9,6 +9,9 @@ ALTER TABLE conversation_mutes DROP CONSTRAINT conversation_mutes_post_id_fkey;
 -- The options of the poll that the version had.
 ALTER TABLE post_edits ADD COLUMN poll_options text[];
 
+-- A filter's post may be gone: it is the filter that is read again when it changes, not its posts.
+ALTER TABLE filter_posts DROP CONSTRAINT filter_posts_post_id_fkey;
+
 -- only postgres
 -- CockroachDB cannot write to a column in the transaction that adds it; replies from before count as threads there.
 WITH RECURSIVE thread (id, first) AS (
