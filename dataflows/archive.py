@@ -3,6 +3,8 @@
 Topics of all contracts -> records -> rows, bad records to the dead letters -> files in a folder or S3.
 """
 
+from collections.abc import Sequence
+
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
@@ -13,7 +15,7 @@ from connectors.kafka_source import KafkaSource
 from dataflows.archive_rows import ArchiveRows
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
-from fanline.settings import get_settings
+from fanline.settings import Settings, get_settings
 from readmodels.archive import GENERATION_CHARACTERS
 from sinks.parquet import ParquetSink
 from sinks.parquet_store import open_store
@@ -22,20 +24,20 @@ from sinks.single_part import output
 NAME = "archive"
 
 
-def build() -> Dataflow:
-    """The flow."""
-    settings = get_settings()
+def build(name: str = NAME, topics: Sequence[str] = FLOWS[NAME], settings: Settings | None = None) -> Dataflow:
+    """The flow; the tests and the benchmark run it under another name over topics of their own."""
+    settings = settings or get_settings()
     decoder = AvroDecoder(SchemaRegistry(registry_url(settings)).schema)
     sink = ParquetSink(
         lambda: open_store(settings),
-        ArchiveRows(decoder, DeadLetters(NAME, settings)),
-        generations(settings, f"fanline-{NAME}-topics", GENERATION_CHARACTERS),
-        group_of(NAME),
+        ArchiveRows(decoder, DeadLetters(name, settings)),
+        generations(settings, f"fanline-{name}-topics", GENERATION_CHARACTERS),
+        group_of(name),
         rows=settings.archive_file_rows,
         seconds=settings.archive_file_seconds,
     )
-    dataflow = Dataflow(NAME)
-    records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME), resume="committed"))
+    dataflow = Dataflow(name)
+    records = op.input("source", dataflow, KafkaSource(topics, group_of(name), settings, resume="committed"))
     output("files", records, sink)
     return dataflow
 

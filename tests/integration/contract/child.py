@@ -20,6 +20,7 @@ from connectors.generations import generations
 from connectors.kafka_sink import KafkaRecord, KafkaSink
 from connectors.kafka_source import KafkaSource, Resume
 from connectors.messages import Message, Progress
+from dataflows import archive
 from dataflows.run import run_flow
 from fanline.errors import FanlineError
 from fanline.logging import configure_logging
@@ -27,7 +28,10 @@ from fanline.redis_nodes import RedisNodes
 from fanline.resp import pack
 from fanline.settings import get_settings
 from readmodels.archive import GENERATION_CHARACTERS
+from readmodels.indexed import IndexWrite
 from sinks.batch import BatchSink
+from sinks.opensearch import OpenSearchSink
+from sinks.opensearch_client import OpenSearchClient
 from sinks.parquet import ParquetSink
 from sinks.parquet_store import ParquetStore
 from sinks.redis import RedisSink, RedisWrite
@@ -42,7 +46,7 @@ class Plan:
 
     flow: str
     topics: list[str]
-    sink: str  # redis, batch, kafka, parquet or none (records are dropped)
+    sink: str  # redis, batch, kafka, parquet, opensearch, none (records are dropped), or archive: that whole flow
     redis_url: str = ""
     cluster: bool = False
     out_topic: str = ""
@@ -104,8 +108,23 @@ def to_rows(messages: Sequence[Message]) -> pa.Table:
     return pa.table({"mark": [mark(message).decode() for message in messages]})
 
 
+def to_documents(alias: str) -> Callable[[list[Any]], list[IndexWrite | Progress]]:
+    """A document a record; the record says itself what it is where it is JSON."""
+
+    def documents(items: list[Any]) -> list[IndexWrite | Progress]:
+        return [item if isinstance(item, Progress) else document(item) for item in map(unwrapped, items)]
+
+    def document(message: Message) -> IndexWrite:
+        body = message.value if message.value and message.value.startswith(b"{") else b"{}"
+        return IndexWrite(alias, mark(message).decode(), 1 + message.offset, body, message)
+
+    return documents
+
+
 def build(plan: Plan) -> Dataflow:
     Path(plan.ready).touch()
+    if plan.sink == "archive":
+        return archive.build(plan.flow, plan.topics)
     flow = Dataflow("child")
     group = group_of(plan.flow)
     resume: Resume = "committed" if plan.sink == "parquet" else "snapshot"
@@ -128,6 +147,9 @@ def build(plan: Plan) -> Dataflow:
     elif plan.sink == "kafka":
         records = op.flat_map_batch("records", stream, to_kafka_records(plan.out_topic))
         output("sink", records, crashing(KafkaSink(group), plan))
+    elif plan.sink == "opensearch":
+        documents = op.flat_map_batch("documents", stream, to_documents(plan.out_topic))
+        output("sink", documents, crashing(OpenSearchSink(lambda: OpenSearchClient(get_settings()), group), plan))
     elif plan.sink == "parquet":
         store = ParquetStore(Path(plan.archive).as_uri())
         generation_of = generations(get_settings(), "contract", GENERATION_CHARACTERS)

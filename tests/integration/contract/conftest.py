@@ -19,13 +19,14 @@ from connectors.kafka_clients import client_config, consumer_config
 from fanline.redis_nodes import RedisNodes
 from fanline.resp import pack
 from readmodels.archive import current
+from sinks.opensearch_client import OpenSearchClient
 from sinks.parquet_store import ParquetStore
 from tests.conftest import Stack
 from tests.integration.contract import child, valkey
 from tests.integration.contract.child import KEYS, Plan
 from tests.integration.contract.valkey import Valkey, wait_until
 
-SINKS = ("redis", "redis-cluster", "batch", "kafka", "parquet")
+SINKS = ("redis", "redis-cluster", "batch", "kafka", "parquet", "opensearch")
 
 
 # Importing Kafka's, Redis' and Bytewax' libraries takes longer than all that a flow does in these tests, so the
@@ -55,6 +56,11 @@ class Child:
         self._process.terminate()
         assert self.ends() == 0, self.errors
         return int(self._read.read_text())
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self._process.kill()
+        assert self.ends() == -9
 
     def ends(self) -> int:
         """The exit code of a process that ends."""
@@ -177,6 +183,12 @@ class Target:
         self.bench, self.sink, self.servers = bench, sink, servers
         self.topic = bench.topic("out", 2) if sink == "kafka" else ""
         self.archive = str(bench.folder / "archive")
+        self.index = ""
+        if sink == "opensearch":
+            self.index, self.topic = bench.name, f"{bench.name}-write"
+            client = OpenSearchClient(bench.stack.settings)
+            client.create(self.index, {"mappings": {"dynamic": "strict"}, "aliases": {self.topic: {}}})
+            client.close()
 
     def plan(self, topic: str, **more: Any) -> Plan:
         url = self.servers[0].url if self.servers else ""
@@ -187,6 +199,8 @@ class Target:
         """What has arrived."""
         if self.sink == "parquet":
             return self.archived()
+        if self.sink == "opensearch":
+            return self.indexed()
         if self.sink == "kafka":
             return {record.value().decode() for record in self.bench.read(self.topic)}
         nodes = RedisNodes(self.servers[0].url, cluster=len(self.servers) > 1)
@@ -194,6 +208,23 @@ class Target:
         replies = nodes.execute([(key, pack(b"SMEMBERS", key)) for key in keys])
         nodes.close()
         return {member.decode() for reply in replies for member in reply}
+
+    def indexed(self) -> set[str]:
+        """The ids of the documents in the index."""
+        client = OpenSearchClient(self.bench.stack.settings)
+        number = client.count(self.index)
+        client.call("PUT", f"/{self.index}/_settings", {"index.max_result_window": max(1, number)})
+        body = {"size": number, "_source": False, "sort": ["_doc"]}
+        answer = client.call("POST", f"/{self.index}/_search", body)
+        client.close()
+        return {hit["_id"] for hit in answer["hits"]["hits"]}
+
+    def close(self) -> None:
+        """Give back what others would see."""
+        if self.index:
+            client = OpenSearchClient(self.bench.stack.settings)
+            client.delete(self.index)
+            client.close()
 
     def archived(self) -> set[str]:
         """The marks in the files that readers take; each must be there once."""
@@ -236,6 +267,12 @@ def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 
 @pytest.fixture(params=SINKS)
-def target(bench: Bench, redis_servers: Callable[[str], list[Valkey]], request: pytest.FixtureRequest) -> Target:
+def target(
+    bench: Bench, redis_servers: Callable[[str], list[Valkey]], request: pytest.FixtureRequest
+) -> Iterator[Target]:
     """Every sink in turn."""
-    return Target(bench, request.param, redis_servers(request.param))
+    made = Target(bench, request.param, redis_servers(request.param))
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,189 @@
+"""Events a second that the flow `archive` puts into Parquet files, against pyarrow's writer alone.
+
+Both handle the same events, half `post.created` and half `engagement.recorded`, in files of the same size in a folder
+beside each other. The ceiling gets them ready decoded, as Python objects in memory, and has only to make tables and
+files of them; the flow reads records from Kafka, decodes them, and commits its offsets when the files are durable.
+`tables_per_second` is pyarrow with ready Arrow tables, for comparison. Needs a running Kafka and registry.
+"""
+
+import random
+import statistics
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks.report import finish, run_benchmark
+from connectors import lifecycle
+from connectors.applied import AppliedOffsets
+from connectors.flows import group_of
+from connectors.kafka_clients import client_config
+from dataflows import archive
+from dataflows.run import run_flow
+from fanline import avro
+from fanline.settings import Settings, get_settings
+from readmodels.archive import ArchiveFile, day_of
+from schemas import contracts
+from schemas.registry import encoder
+from sinks.avro_columns import arrow_schema
+from sinks.parquet_store import ParquetStore
+
+EVENTS = ("post.created", "engagement.recorded")
+RECORDS = 200_000
+PARTITIONS = 2
+FILE_ROWS = 25_000
+ROUNDS = 3
+WORDS = [
+    "the",
+    "log",
+    "is",
+    "what",
+    "happened",
+    "and",
+    "every",
+    "read",
+    "is",
+    "what",
+    "it",
+    "means",
+    "to",
+    "somebody",
+    "who",
+    "asks",
+    "later",
+    "on",
+]
+
+
+def event(name: str, number: int, chance: random.Random) -> dict[str, Any]:
+    """An event as the API writes it, with ids of its own and a text of some words."""
+    made = contracts.load()[name].example | {"post_id": str(117_000_000_000_000_000 + number * 65_536)}
+    if name == "post.created":
+        made |= {
+            "text": " ".join(chance.choices(WORDS, k=chance.randint(3, 40))),
+            "author_id": str(uuid.UUID(int=chance.getrandbits(128))),
+            "hashtags": chance.sample(WORDS, chance.randint(0, 3)),
+        }
+    else:
+        made |= {"account_id": str(uuid.UUID(int=chance.getrandbits(128)))}
+    return made
+
+
+def fill(settings: Settings, topics: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """Produce the events of each contract to its topic; returns them."""
+    chance = random.Random(7)
+    encode = encoder(settings).encode
+    producer = Producer(
+        client_config(settings, "benchmark") | {"linger.ms": 20, "queue.buffering.max.messages": RECORDS}
+    )
+    made: dict[str, list[dict[str, Any]]] = {}
+    for name, topic in topics.items():
+        made[name] = [event(name, number, chance) for number in range(RECORDS // len(topics))]
+        for number, each in enumerate(made[name]):
+            header = [("id", str(uuid.UUID(int=number)).encode())]
+            producer.produce(topic, encode(name, each), each["post_id"].encode(), number % PARTITIONS, headers=header)
+    producer.flush()
+    return made
+
+
+def schema_of(name: str) -> pa.Schema:
+    """The Arrow schema of an event."""
+    return arrow_schema(avro.parse(contracts.load()[name].text))
+
+
+def writer_alone(folder: Path, made: dict[str, list[dict[str, Any]]]) -> float:
+    """Seconds of pyarrow for tables and files of the events."""
+    store = ParquetStore(folder.as_uri())
+    began = time.perf_counter()
+    for name, events in made.items():
+        schema = schema_of(name)
+        for first in range(0, len(events), FILE_ROWS):
+            table = pa.Table.from_pylist(events[first : first + FILE_ROWS], schema=schema)
+            store.put(ArchiveFile(name, day_of(0), "00000000", 0, first, first + table.num_rows - 1), table)
+    return time.perf_counter() - began
+
+
+def tables_alone(folder: Path, made: dict[str, list[dict[str, Any]]]) -> float:
+    """Seconds of pyarrow for files of ready tables."""
+    store = ParquetStore(folder.as_uri())
+    tables = [(name, pa.Table.from_pylist(events, schema=schema_of(name))) for name, events in made.items()]
+    began = time.perf_counter()
+    for name, table in tables:
+        for first in range(0, table.num_rows, FILE_ROWS):
+            part = table.slice(first, FILE_ROWS)
+            store.put(ArchiveFile(name, day_of(0), "00000000", 1, first, first + part.num_rows - 1), part)
+    return time.perf_counter() - began
+
+
+def through_the_flow(settings: Settings, topics: dict[str, str]) -> tuple[float, str]:
+    """Seconds from the flow's first file or offset to the commit of its last, and the flow's name."""
+    name = f"benchmark-{uuid.uuid4().hex[:8]}"
+    offsets = AppliedOffsets(settings, "benchmark")
+    places = offsets.partitions(topics.values())
+    began = time.perf_counter()
+    ended: list[float] = []
+
+    def watch() -> None:
+        while sum(offsets.committed({group_of(name): places})[group_of(name)].values()) < RECORDS:
+            time.sleep(0.02)
+        ended.append(time.perf_counter())
+        lifecycle.request_stop()
+
+    watcher = threading.Thread(target=watch)
+
+    def build() -> Any:
+        nonlocal began
+        flow = archive.build(name, tuple(topics.values()), settings)
+        began = time.perf_counter()
+        watcher.start()
+        return flow
+
+    run_flow(name, build, settings)
+    watcher.join()
+    return ended[0] - began, name
+
+
+def main() -> dict[str, Any]:
+    """Measure."""
+    rates: dict[str, list[float]] = {"flow": [], "writer": [], "tables": []}
+    with tempfile.TemporaryDirectory() as folder:
+        admin = AdminClient(client_config(get_settings(), "benchmark"))
+        topics = {name: f"benchmark-{uuid.uuid4().hex[:8]}-{name}" for name in EVENTS}
+        for created in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics.values()]).values():
+            created.result(15)
+        try:
+            made = fill(get_settings(), topics)
+            for number in range(ROUNDS):
+                state = Path(folder, str(number))
+                rates["writer"].append(RECORDS / writer_alone(state / "alone", made))
+                rates["tables"].append(RECORDS / tables_alone(state / "alone", made))
+                changed = {
+                    "state_dir": state,
+                    "archive_url": (state / "flow").as_uri(),
+                    "archive_file_rows": FILE_ROWS,
+                    "archive_file_seconds": 1.0,
+                }
+                seconds, name = through_the_flow(get_settings().model_copy(update=changed), topics)
+                rates["flow"].append(RECORDS / seconds)
+                print(" ".join(f"{kind} {values[-1]:,.0f}/s" for kind, values in rates.items()))
+        finally:
+            for gone in admin.delete_topics([*topics.values()]).values():
+                gone.result(15)
+    value, ceiling = statistics.median(rates["flow"]), statistics.median(rates["writer"])
+    return finish(
+        "archive",
+        value=round(value),
+        unit="events/s",
+        ceiling=round(ceiling),
+        tables_per_second=round(statistics.median(rates["tables"])),
+    )
+
+
+if __name__ == "__main__":
+    run_benchmark(main)
