@@ -11,8 +11,10 @@ from api.body import query_parameters, read_body
 from api.context import context_of
 from api.database import Row, Transaction
 from api.errors import unprocessable
+from api.outbox import Outbox
 from api.paging import post_id
 from api.responses import json_response
+from api.writes import write
 from readmodels.entities import Entity, timestamp
 
 routes = web.RouteTableDef()
@@ -59,14 +61,14 @@ async def set_markers(request: web.Request) -> web.Response:
     given = {"home": form.home, "notifications": form.notifications}
     positions = {name: _number(position) for name, position in given.items() if position is not None}
 
-    async def body(transaction: Transaction) -> list[Row]:
+    async def body(transaction: Transaction, _outbox: Outbox) -> list[Row]:
         found: list[Row] = []
         for name, last_read_id in positions.items():
             parameters: dict[str, Any] = {"user_id": user_id, "timeline": name, "last_read_id": last_read_id}
             found += await transaction.rows(UPSERT_MARKER, parameters)
         return found
 
-    rows = await context_of(request).database.transaction(body)
+    rows = await write(context_of(request), user_id, body)
     return json_response({row["timeline"]: _entity(row) for row in rows})
 
 

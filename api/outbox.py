@@ -153,6 +153,36 @@ class Outbox:
         }
         await self._emit("follow.requested", followee_id, event)
 
+    async def report_created(self, row: Row, reporter_id: UUID) -> None:
+        """Somebody reported somebody; `row` is one of `notifications.REPORTS_BY_ID`."""
+        await self._emit(
+            "report.created",
+            row["target_id"],
+            {
+                "report_id": str(row["id"]),
+                "reporter_id": str(reporter_id),
+                "target_id": str(row["target_id"]),
+                "category": row["category"],
+                "post_ids": row["status_ids"],
+                "created_at": row["created_at"],
+            },
+        )
+
+    async def moderation_recorded(self, row: Row) -> None:
+        """A moderator did something about an account: id, moderator, target, action, report and created_at of it."""
+        await self._emit(
+            "moderation.recorded",
+            row["target"],
+            {
+                "action_id": str(row["id"]),
+                "target_id": str(row["target"]),
+                "moderator_id": _text(row["moderator"]),
+                "action": row["action"],
+                "report_id": _text(row["report"]),
+                "created_at": row["created_at"],
+            },
+        )
+
     async def _follow(self, name: str, when: str, follower_id: UUID, followee_id: UUID) -> None:
         event = {"follower_id": str(follower_id), "followee_id": str(followee_id), when: datetime.now(UTC)}
         await self._emit(name, followee_id, event)

@@ -7,6 +7,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from readmodels.filters import filters_sql
 from readmodels.notification_rules import Look, Told
 
 _FOUND = """
@@ -81,7 +82,7 @@ SELECT c.user_id, c.type, c.from_account_id, c.post_id, c.report_id, c.moderatio
        AND EXISTS (SELECT 1 FROM conversation_mutes v
                    WHERE v.user_id = c.user_id AND v.post_id = coalesce(p.conversation_id, p.id))
            AS conversation_muted,
-       c.post_id IS NOT NULL
+       c.type IN ('mention', 'status', 'update')
        AND EXISTS (SELECT 1 FROM filters h WHERE h.user_id = c.user_id AND h.action = 'hide') AS hidden,
        policy.user_id IS NOT NULL AS has_policy,
        policy.for_not_following, policy.for_not_followers, policy.for_new_accounts, policy.for_private_mentions,
@@ -109,6 +110,15 @@ WHERE c.happened_at IS NOT NULL
   AND (c.user_id <> c.from_account_id OR c.type IN ('poll', 'moderation_warning'))
 """
 """`hidden` is true where a filter that hides might hide the post; whether one does is looked at apart."""
+
+FILTERED_TEXTS = f"""
+SELECT e.user_id, e.post_id, p.text, p.spoiler_text, {filters_sql("e.user_id")} AS filters,
+       (SELECT coalesce(jsonb_agg(o.title ORDER BY o.position), '[]')
+        FROM polls q JOIN poll_options o ON o.poll_id = q.id WHERE q.post_id = p.id) AS poll_titles
+FROM unnest(%(users)s::uuid[], %(posts)s::bigint[]) AS e (user_id, post_id)
+JOIN posts p ON p.id = e.post_id
+"""
+"""Posts and the filters of whoever is to be told of them."""
 
 # Posts of people whom somebody wants to hear of every time: as in Mastodon no reposts, no replies to others.
 WANTED_POSTS = """

@@ -5,6 +5,7 @@ inserted: whatever is repeated, nobody is told twice. The pages of `recipients` 
 that use them, as `CANDIDATES` looks again.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from uuid import UUID, uuid4
 
 from readmodels import notification_queries as queries
 from readmodels.effects import Effects, Query
+from readmodels.filters import hides, parse_filters
 from readmodels.notification_rules import Candidate, Decision, Look, Told, cause, decide, identifier
 from readmodels.notifications import group_key
 
@@ -67,9 +69,33 @@ def record(look: Look, told: Iterable[Told], encode: Encode) -> Effects[int]:
     inserted = 0
     if any(parameters.values()):
         candidates = [Candidate(**row) for row in (yield Query(queries.CANDIDATES, parameters))]
+        candidates = yield from _filtered(candidates)
         inserted = yield from _insert(candidates, encode)
     yield from _withdraw(look)
     return inserted
+
+
+def _filtered(candidates: list[Candidate]) -> Effects[list[Candidate]]:
+    """The candidates with `hidden` as the recipients' filters say of the posts."""
+    suspects = [each for each in candidates if each.hidden]
+    if not suspects:
+        return candidates
+    parameters = {"users": [each.user_id for each in suspects], "posts": [each.post_id for each in suspects]}
+    now_ms = time.time_ns() // 1_000_000
+    hidden = {
+        (row["user_id"], row["post_id"])
+        for row in (yield Query(queries.FILTERED_TEXTS, parameters))
+        if hides(
+            parse_filters(row["filters"]),
+            "notifications",
+            "\n".join((row["spoiler_text"], row["text"], *row["poll_titles"])),
+            [row["post_id"]],
+            now_ms,
+        )
+    }
+    return [
+        each._replace(hidden=(each.user_id, each.post_id) in hidden) if each.hidden else each for each in candidates
+    ]
 
 
 def _insert(candidates: Iterable[Candidate], encode: Encode) -> Effects[int]:
