@@ -121,15 +121,15 @@ async def touch(transaction: Transaction, user_id: UUID, identifier: UUID) -> No
 
 async def put_keywords(transaction: Transaction, filter_id: UUID, keywords: Iterable[Keyword]) -> list[UUID]:
     """Insert, change and remove keywords of a filter whose row is held; the ids of those inserted."""
-    inserted = []
+    inserted: list[UUID] = []
     for each in keywords:
-        row = {"id": parse_id(each.id), "filter_id": filter_id, "keyword": None, "whole_word": each.whole_word}
+        row: Row = {"id": parse_id(each.id), "filter_id": filter_id, "keyword": None, "whole_word": each.whole_word}
         if each.keyword is not None or each.id is None:
             row["keyword"] = _keyword(each.keyword)
         if each.id is None:
-            row |= {"id": uuid4(), "whole_word": each.whole_word is not False}
+            inserted.append(uuid4())
+            row |= {"id": inserted[-1], "whole_word": each.whole_word is not False}
             await transaction.execute(INSERT_KEYWORD, row)
-            inserted.append(row["id"])
         elif not await transaction.execute(DELETE_KEYWORD if each.destroy else UPDATE_KEYWORD, row):
             raise not_found()
     await check_numbers(transaction, filter_id)
