@@ -45,6 +45,16 @@ PORTS = {
     "FANLINE_OPENSEARCH_TRANSPORT_PORT": 9310,
     "FANLINE_FLOWS_METRICS_PORT": 20101,
     "FANLINE_API_PORT": 9080,
+    "FANLINE_SMTP_PORT": 9025,
+}
+
+# The tests run the other ends of the channels themselves (tests/integration/channel_world.py).
+CHANNELS = {
+    "FANLINE_PUSH_PRIVATE_ENDPOINTS": "true",
+    "FANLINE_DELIVERY_RETRY_SECONDS": "0.2",
+    "FANLINE_SMTP_HOST": "127.0.0.1",
+    "FANLINE_SMTP_SECURITY": "none",
+    "FANLINE_SMTP_FROM": "fanline@example.org",
 }
 
 
@@ -119,6 +129,7 @@ def stack() -> Iterator[Stack]:
         ours |= {"FANLINE_STATE_DIR": str(TEST_STATE), "FANLINE_SERVERS_DIR": str(CHECKOUT / ".fanline" / "servers")}
         # All tests come from one address, and sign up more people in five minutes than an address may.
         ours |= {"FANLINE_RATE_LIMIT": "100000"}
+        ours |= CHANNELS
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ours.items():
             patch.setenv(name, value)

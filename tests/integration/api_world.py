@@ -115,8 +115,8 @@ class Api:
             self._client = Client(app["client_id"], app["client_secret"], token["access_token"])
         return self._client
 
-    async def person(self, name: str = "p") -> Person:
-        """Somebody new."""
+    async def person(self, name: str = "p", application: str | None = None) -> Person:
+        """Somebody new, who signs up through the application whose token is given, or the tests' own."""
         username = f"{name}_{secrets.token_hex(6)}"
         form = {
             "username": username,
@@ -125,7 +125,9 @@ class Api:
             "agreement": "true",
             "locale": "en",
         }
-        token = (await self.post("/api/v1/accounts", (await self.client()).token, data=form)).ok()["access_token"]
+        token = (await self.post("/api/v1/accounts", application or (await self.client()).token, data=form)).ok()[
+            "access_token"
+        ]
         account = (await self.get("/api/v1/accounts/verify_credentials", token)).ok()
         return Person(account["id"], username, token)
 
