@@ -44,6 +44,7 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
     "search": ("cdc.users", "cdc.posts", "cdc.likes", "cdc.follows"),
     "dispatcher": ("cdc.notifications", "cdc.markers"),
     "push": ("notification.dispatched",),
+    "trends": ("cdc.posts", "cdc.likes"),
 }
 """Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
 
@@ -53,7 +54,7 @@ TRAILING = frozenset({"archive", "notifications", "push"})
 SERVING = tuple(flow for flow in FLOWS if flow not in TRAILING)
 """The others."""
 
-COLLECTING = frozenset({"aggregates", "search"})
+COLLECTING = frozenset({"aggregates", "search", "trends"})
 """Flows that collect changes for a second or more before they apply them, or whose readers look for their own writes in
 the database: the barrier waits for them, readers of their own writes do not."""
 

@@ -193,6 +193,16 @@ class Settings(BaseSettings):
     smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail server.")
     smtp_from: str = Field("", description="Sender of mails; empty: contact_email.")
 
+    # Trends.
+    trends_seconds: float = Field(10.0, gt=0, description="Seconds between two rankings of what trends.")
+    trends_minimum_accounts: int = Field(5, ge=1, description="People below whom nothing trends.")
+    trends_account_hours: float = Field(
+        0.0, ge=0, description="Hours after signing up in which what people do counts for no trend."
+    )
+    trends_show_unreviewed: bool = Field(
+        True, description="Whether trends are shown that no moderator has looked at; rejected ones never are."
+    )
+
     # Telemetry.
     log_level: str = Field("info", description="Least severe level that is logged: debug, info, warning or error.")
     otlp_endpoint: str = Field("", description="OTLP/HTTP endpoint for spans; empty: spans are not exported.")

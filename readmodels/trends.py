@@ -1,42 +1,57 @@
-"""Trends: hashtags and posts whose use rises, by how many different people use them; never by how often.
+"""Trends: what hashtags and posts are used by whom and when, in Redis with expiry and nowhere else.
 
-Layout, in Redis with expiry and nowhere else; whatever is written is a set, so that a repetition changes nothing:
+Layout; whatever is written is a member of a set, so a repetition changes nothing:
 
-    tag:{<name>}:<day>        sorted set: account (16) and post (8), scored by the post's ms; kept for nine days
-    tag_posts:{<post id>}     the names that the post is counted under, one a line; kept as long
-    post:{<post id>}          sorted set: account (16) and kind (1: f favourite, r repost, a answer), scored by its ms;
-                              kept for two days after the last
-    trending:{tags}:<hour>    set: the names used in an hour, `trending:{posts}:<hour>` the posts; kept for two days
-    trends:tags trends:posts  the rankings, JSON, made anew every few seconds; kept for ten minutes
+    tag_use:{<name>}:<day>     sorted set: account (16) and post (8), scored by the post's ms
+    tag_post:{<post id>}       the post's author (16), and the names that it is counted under, one a line
+    post_use:{<post id>}       sorted set: account (16), kind (1: f favourite, r repost, a answer) and the answer's id
+                               (8, otherwise zero), scored by its ms
+    trending:{<kind>:<shard>}:<hour>   set: the names (kind tags), or the ids (kind posts), that were used in an hour
 
-Days and hours are numbered from the Unix epoch, UTC.
-
-How much something rises is Pearson's measure of how far an observed count is from the expected one,
-
-    (observed - expected)^2 / expected       0 unless observed > expected
-
-which for counts of independent people (Poisson) tells a jump from noise: 40 people instead of 10 count for more (90)
-than 1,040 instead of 1,000 (1.6). What is expected is the subject's own past, at least 1 person:
-
-    hashtag   observed: people who used it in the last 24 hours; expected: people a day in the seven days before them
-    post      observed: people who did something with it in the last 6 hours; expected: a third of the 18 hours' before
-
-Whoever did it more than once counts once; nobody counts for their own post; people who are suspended or silenced count
-for nothing, and neither does anybody in the first hours after signing up. Fewer than a least number of people never
-trend. That is what makes a crowd of posts by few people worthless.
+Days and hours are numbered from the Unix epoch, UTC. Only public posts count, and no reposts. What is counted follows
+rows, not events: an edit that changes a hashtag, a deleted post and a deleted account take back what they were counted
+for. `readmodels/trend_ranking.py` makes rankings of it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from uuid import UUID
+from zlib import crc32
+
+from fanline.ids import created_ms, pack_id, unpack_id
+from readmodels.effects import Command, Effects, Query, Redis, call, command
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 HISTORY_DAYS = 7
+"""Days of a hashtag's history that clients are shown, and that its present use is held against."""
+TAG_DAYS = HISTORY_DAYS + 2
+POST_HOURS = 24
+"""Hours of a post's use that count."""
+_DAY_SECONDS = 86_400
+_TAG_SECONDS = (TAG_DAYS + 1) * _DAY_SECONDS
+_POST_SECONDS = 2 * _DAY_SECONDS
 
-# What a hashtag's days look like: the posts that count are public and no reposts.
+SHARDS = 16
+"""Keys that an hour's names are spread over, so that no node of a cluster takes all of them."""
+
+TAGS, POSTS = b"tags", b"posts"
+FAVOURITE, REPOST, ANSWER = b"f", b"r", b"a"
+_NO_ID = bytes(8)
+
+TAGGED_BY_ID = """
+SELECT p.id, p.author_id,
+       ARRAY(SELECT h.name FROM post_hashtags ph JOIN hashtags h ON h.id = ph.hashtag_id
+             WHERE ph.post_id = p.id) AS tags
+FROM posts p
+WHERE p.id = ANY(%(ids)s::bigint[]) AND p.visibility = 'public' AND p.repost_of_id IS NULL
+"""
+
+# The oracle of a hashtag's days: posts go by the time in their id.
 TAG_HISTORY = """
-SELECT h.name, floor(extract(epoch FROM p.created_at) / 86400)::bigint AS day, count(*) AS uses,
+SELECT h.name, floor((p.id >> 16) / 86400000.0)::bigint AS day, count(*) AS uses,
        count(DISTINCT p.author_id) AS accounts
 FROM hashtags h
 JOIN post_hashtags ph ON ph.hashtag_id = h.id AND ph.post_id >= %(first)s
@@ -44,6 +59,27 @@ JOIN posts p ON p.id = ph.post_id
 WHERE h.name = ANY(%(names)s) AND p.visibility = 'public' AND p.repost_of_id IS NULL
 GROUP BY 1, 2
 """
+
+# The oracle of posts' use: what was done with them since a moment.
+POST_USES = """
+SELECT l.post_id, l.user_id AS account_id, 'f' AS kind, 0 AS answer,
+       floor(extract(epoch FROM l.created_at) * 1000)::bigint AS ms
+FROM likes l WHERE l.created_at >= %(since)s {likes}
+UNION ALL
+SELECT p.repost_of_id, p.author_id, 'r', 0, p.id >> 16
+FROM posts p
+WHERE p.id >= %(first)s AND p.repost_of_id IS NOT NULL AND p.visibility IN ('public', 'unlisted') {reposts}
+UNION ALL
+SELECT p.in_reply_to_id, p.author_id, 'a', p.id, p.id >> 16
+FROM posts p
+WHERE p.id >= %(first)s AND p.in_reply_to_id IS NOT NULL AND p.visibility IN ('public', 'unlisted') {answers}
+"""
+ALL_POST_USES = POST_USES.format(likes="", reposts="", answers="")
+POST_USES_BY_ID = POST_USES.format(
+    likes="AND l.post_id = ANY(%(ids)s::bigint[])",
+    reposts="AND p.repost_of_id = ANY(%(ids)s::bigint[])",
+    answers="AND p.in_reply_to_id = ANY(%(ids)s::bigint[])",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +95,122 @@ History = Mapping[int, Use]
 """A hashtag's use by day."""
 
 
-def history_entity(history: History, today: int) -> list[dict[str, str]]:
-    """The `history` of Mastodon's Tag: the last seven days, today first, numbers as strings."""
-    days = [today - back for back in range(HISTORY_DAYS)]
+@dataclass(slots=True)
+class Changes:
+    """What a batch of row changes means for trends."""
+
+    posts: dict[int, None]
+    """Posts whose hashtags may have changed, in order."""
+    uses: list[Command]
+    """What was done with posts, and taken back, in the order of the log."""
+
+    @classmethod
+    def nothing(cls) -> "Changes":
+        """No changes."""
+        return cls({}, [])
+
+    def add(self, table: str, op: str, row: Mapping[str, Any], now_ms: int) -> None:
+        """Take in a change; raises `LookupError`, `TypeError` or `ValueError` for one of another table or form."""
+        if table == "likes":
+            made_ms = now_ms if op == "d" else milliseconds(row["created_at"])
+            self._use(op, int(row["post_id"]), UUID(row["user_id"]), FAVOURITE, _NO_ID, made_ms, now_ms)
+            return
+        if table != "posts":
+            raise ValueError(f"Trends know no table {table}.")
+        identifier = int(row["id"])
+        author, made_ms = UUID(row["author_id"]), created_ms(identifier)
+        if row["visibility"] in ("public", "unlisted"):
+            if row["repost_of_id"] is not None:
+                self._use(op, int(row["repost_of_id"]), author, REPOST, _NO_ID, made_ms, now_ms)
+            if row["in_reply_to_id"] is not None:
+                self._use(op, int(row["in_reply_to_id"]), author, ANSWER, pack_id(identifier), made_ms, now_ms)
+        if row["repost_of_id"] is None and made_ms > now_ms - TAG_DAYS * DAY_MS:
+            self.posts[identifier] = None
+        if op == "d":
+            self.uses.append(command(use_key(identifier), b"DEL"))
+
+    def _use(self, op: str, post: int, account: UUID, kind: bytes, answer: bytes, made_ms: int, now_ms: int) -> None:
+        if op == "d":
+            self.uses.append(command(use_key(post), b"ZREM", account.bytes + kind + answer))
+        elif made_ms > now_ms - POST_HOURS * HOUR_MS:
+            self.uses += record_use(post, account.bytes + kind + answer, made_ms)
+
+
+def milliseconds(timestamp: str) -> int:
+    """A row's time, as Debezium writes it, in ms since the epoch; raises `ValueError`."""
+    moment = datetime.fromisoformat(timestamp)
+    return int(moment.timestamp()) * 1_000 + moment.microsecond // 1_000
+
+
+def record_use(post: int, member: bytes, made_ms: int) -> list[Command]:
+    """Count what somebody did with a post."""
+    key = use_key(post)
     return [
-        {
-            "day": str(day * 86_400),
-            "uses": str(history.get(day, NO_USE).uses),
-            "accounts": str(history.get(day, NO_USE).accounts),
-        }
-        for day in days
+        command(key, b"ZADD", made_ms, member),
+        command(key, b"EXPIRE", _POST_SECONDS),
+        *_trending(POSTS, b"%d" % post, made_ms),
     ]
+
+
+def apply(changes: Changes) -> Effects[None]:
+    """Write what the changes mean."""
+    if changes.uses:
+        yield Redis(changes.uses)
+    yield from count_tags(list(changes.posts))
+
+
+def count_tags(posts: Sequence[int]) -> Effects[None]:
+    """Make the hashtags that posts are counted under those that the database says."""
+    if not posts:
+        return
+    rows = yield Query(TAGGED_BY_ID, {"ids": list(posts)})
+    wanted: dict[int, tuple[bytes, set[bytes]]] = {
+        row["id"]: (row["author_id"].bytes, {name.encode() for name in row["tags"]}) for row in rows
+    }
+    values = yield Redis([command(post_key(post), b"GET") for post in posts])
+    counted = {post: _parse(value) for post, value in zip(posts, values, strict=True) if value}
+    remember: list[Command] = []
+    count: list[Command] = []
+    forget: list[Command] = []
+    for post in posts:
+        author, names = wanted.get(post, (b"", set()))
+        old_author, old = counted.get(post, (author, set()))
+        author = author or old_author
+        if not names and not old:
+            continue
+        made_ms = created_ms(post)
+        key, member = post_key(post), author + pack_id(post)
+        # Both, until it is done: who is interrupted knows what may be counted.
+        remember.append(command(key, b"SET", _value(author, names | old), b"EX", _TAG_SECONDS))
+        for name in sorted(names):
+            day_key = tag_key(name, made_ms // DAY_MS)
+            count += [command(day_key, b"ZADD", made_ms, member), command(day_key, b"EXPIRE", _TAG_SECONDS)]
+            count += _trending(TAGS, name, made_ms)
+        count += [command(tag_key(name, made_ms // DAY_MS), b"ZREM", member) for name in sorted(old - names)]
+        if names:
+            forget.append(command(key, b"SET", _value(author, names), b"EX", _TAG_SECONDS))
+        else:
+            forget.append(command(key, b"DEL"))
+    for commands in (remember, count, forget):
+        if commands:
+            yield Redis(commands)
+
+
+def read_history(names: Sequence[str], today: int) -> Effects[dict[str, dict[int, Use]]]:
+    """The histories of hashtags, the last seven days."""
+    days = [today - back for back in range(HISTORY_DAYS)]
+    return (yield from read_days(names, days))
+
+
+def read_days(names: Sequence[str], days: Sequence[int]) -> Effects[dict[str, dict[int, Use]]]:
+    """The use of hashtags on some days."""
+    places = [(name, day) for name in names for day in days]
+    replies = yield Redis([call(b"trend_use", [tag_key(name.encode(), day)], read_only=True) for name, day in places])
+    found: dict[str, dict[int, Use]] = {name: {} for name in names}
+    for (name, day), (uses, accounts) in zip(places, replies, strict=True):
+        if uses:
+            found[name][day] = Use(uses, accounts)
+    return found
 
 
 def histories(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, Use]]:
@@ -78,3 +219,64 @@ def histories(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, Use]]:
     for row in rows:
         found.setdefault(row["name"], {})[int(row["day"])] = Use(row["uses"], row["accounts"])
     return found
+
+
+def history_entity(history: History, today: int) -> list[dict[str, str]]:
+    """The `history` of Mastodon's Tag: the last seven days, today first, numbers as strings."""
+    days = [today - back for back in range(HISTORY_DAYS)]
+    return [
+        {
+            "day": str(day * _DAY_SECONDS),
+            "uses": str(history.get(day, NO_USE).uses),
+            "accounts": str(history.get(day, NO_USE).accounts),
+        }
+        for day in days
+    ]
+
+
+def candidates(kind: bytes, hours: Collection[int]) -> list[Command]:
+    """Reads what was used in some hours: sets of names or ids."""
+    return [command(trending_key(kind, shard, hour), b"SMEMBERS") for shard in range(SHARDS) for hour in hours]
+
+
+def tag_key(name: bytes, day: int) -> bytes:
+    """The key of a hashtag's use on a day."""
+    return b"tag_use:{%s}:%d" % (name, day)
+
+
+def post_key(post: int) -> bytes:
+    """The key of what a post is counted under."""
+    return b"tag_post:{%d}" % post
+
+
+def use_key(post: int) -> bytes:
+    """The key of what was done with a post."""
+    return b"post_use:{%d}" % post
+
+
+def trending_key(kind: bytes, shard: int, hour: int) -> bytes:
+    """The key of a shard of what was used in an hour."""
+    return b"trending:{%s:%d}:%d" % (kind, shard, hour)
+
+
+def use_of(row: Mapping[str, Any]) -> tuple[bytes, int]:
+    """The member and score of a row of `POST_USES`."""
+    return row["account_id"].bytes + row["kind"].encode() + pack_id(row["answer"]), row["ms"]
+
+
+def post_of(member: bytes) -> int:
+    """The post in a member of a hashtag's use."""
+    return unpack_id(member[16:24])
+
+
+def _trending(kind: bytes, name: bytes, made_ms: int) -> list[Command]:
+    key = trending_key(kind, crc32(name) % SHARDS, made_ms // HOUR_MS)
+    return [command(key, b"SADD", name), command(key, b"EXPIRE", _POST_SECONDS)]
+
+
+def _value(author: bytes, names: set[bytes]) -> bytes:
+    return author + b"\n".join(sorted(names))
+
+
+def _parse(value: bytes) -> tuple[bytes, set[bytes]]:
+    return value[:16], set(filter(None, value[16:].split(b"\n")))
