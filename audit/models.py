@@ -11,6 +11,7 @@ from audit.aggregates import aggregates_model
 from audit.checks import Check, check_documents, check_followers, check_recents, check_timelines
 from audit.engagement import check_counts, check_flags, polls_of, repair_values
 from audit.model import Model, Subjects, people, posts
+from audit.notifications import notification_models
 from audit.repairs import Repair, repair_documents, repair_followers, repair_recents, repair_timelines
 from audit.search import check_search, repair_search, search_posts
 from audit.stores import Stores
@@ -41,6 +42,7 @@ def models(settings: Settings) -> tuple[Model, ...]:
         Model("status_counts", posts, check_counts(STATUS_COUNTS), repair_values(STATUS_COUNTS)),
         _documents("poll_counts", lambda stores, subjects: polls_of(stores, subjects.posts), (POLL,), url),
         aggregates_model(settings),
+        *notification_models(),
         Model("search_users", people, check_search(USERS), repair_search(USERS)),
         Model(
             "search_posts",

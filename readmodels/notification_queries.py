@@ -244,6 +244,24 @@ DELETE FROM notifications WHERE id IN (
                       AND f.created_at = n.created_at))
 """
 
+STALE_OF = """
+SELECT n.user_id, n.id FROM notifications n
+WHERE n.user_id = ANY(%(users)s::uuid[]) AND n.cause IS NOT NULL AND (
+  (n.type = 'favourite' AND NOT EXISTS (
+     SELECT 1 FROM likes l WHERE l.user_id = n.from_account_id AND l.post_id = n.post_id
+                             AND l.created_at = n.created_at))
+  OR (n.type = 'reblog' AND NOT EXISTS (
+     SELECT 1 FROM posts r WHERE r.author_id = n.from_account_id AND r.repost_of_id = n.post_id
+                             AND r.created_at = n.created_at))
+  OR (n.type = 'follow' AND NOT EXISTS (
+     SELECT 1 FROM follows f WHERE f.follower_id = n.from_account_id AND f.followee_id = n.user_id
+                               AND f.created_at = n.created_at))
+  OR (n.type = 'follow_request' AND NOT EXISTS (
+     SELECT 1 FROM follow_requests f WHERE f.follower_id = n.from_account_id AND f.followee_id = n.user_id
+                                       AND f.created_at = n.created_at)))
+"""
+"""Notifications of these people that tell of what is not there any more: none, when the flow has caught up."""
+
 # Who blocks somebody does not want to be reminded of them. Dismissed rather than deleted: it ends with no unblock.
 DISMISS_BLOCKED = """
 UPDATE notifications SET dismissed_at = clock_timestamp()
