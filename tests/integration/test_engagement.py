@@ -10,10 +10,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from audit.engagement import check_counts, check_flags
 from audit.stores import Stores
+from connectors.applied import AppliedOffsets, Offsets
 from connectors.barrier import Barrier
 from connectors.kafka_clients import client_config, producer_config
 from fanline.database import connect
@@ -176,11 +177,13 @@ def test_a_flow_that_is_killed_in_a_storm_counts_nothing_twice(crowd: Crowd) -> 
 
 
 def test_records_that_come_twice_and_a_replay_of_everything_change_no_byte(crowd: Crowd) -> None:
+    topics = AppliedOffsets(crowd.stack.settings, "fanline-test")
+    starts = topics.ends(topics.partitions(["cdc.likes"]))
     with Storm(crowd, statements=40):
         pass
     crowd.settle()
     before = crowd.values()
-    send_again(crowd.stack, "cdc.likes")
+    assert send_again(crowd.stack, starts) > 40
     crowd.settle()
     assert crowd.values() == before
     crowd.stack.fanline("dataflows", "stop", "engagement")
@@ -193,28 +196,31 @@ def test_records_that_come_twice_and_a_replay_of_everything_change_no_byte(crowd
     crowd.assert_equal_to_sql()
 
 
-def send_again(stack: Stack, topic: str) -> None:
-    """Writes what a topic has once more behind it, to the same partitions."""
+def send_again(stack: Stack, starts: Offsets) -> int:
+    """Writes what topics have got since once more behind it, to the same partitions; how many records these were."""
     consumer = Consumer(
         client_config(stack.settings, "fanline-test")
         | {"group.id": "fanline-test", "enable.auto.commit": False, "enable.partition.eof": True}
     )
     producer = Producer(producer_config(stack.settings, "fanline-test"))
+    sent = 0
     try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        left = set(partitions)
+        left = set(starts)
+        consumer.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
         while left:
             message = consumer.poll(10)
             assert message is not None
+            place = (message.topic(), message.partition())
             if message.error() is not None:
-                left.discard(message.partition())
-                consumer.incremental_unassign([TopicPartition(topic, message.partition())])
+                left.discard(place)
+                consumer.incremental_unassign([TopicPartition(*place)])
                 continue
-            producer.produce(topic, message.value(), message.key(), partition=message.partition())
+            producer.produce(message.topic(), message.value(), message.key(), partition=message.partition())
+            sent += 1
         assert producer.flush(30) == 0
     finally:
         consumer.close()
+    return sent
 
 
 def test_a_deleted_post_and_a_deleted_person_leave_no_count(crowd: Crowd) -> None:
