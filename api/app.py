@@ -27,9 +27,9 @@ BOUNDARIES: Final = {
     "notifications": ("api.notifications", "api.grouped_notifications", "api.notification_policy"),
     "moderation": ("api.moderation",),
     "streaming": ("api.streaming.routes",),
-    "channels": ("api.push",),
+    "channels": ("api.push", "api.email"),
     "aggregates": ("api.aggregates",),
-    "search": ("api.search", "api.tags"),
+    "search": ("api.search", "api.tags", "api.trends"),
     "instance": ("api.instance", "api.pictures"),
     "pipeline": ("api.pipeline",),
 }

@@ -44,11 +44,12 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
     "search": ("cdc.users", "cdc.posts", "cdc.likes", "cdc.follows"),
     "dispatcher": ("cdc.notifications", "cdc.markers"),
     "push": ("notification.dispatched",),
+    "email": ("notification.dispatched",),
     "trends": ("cdc.posts", "cdc.likes"),
 }
 """Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
 
-TRAILING = frozenset({"archive", "notifications", "push"})
+TRAILING = frozenset({"archive", "notifications", "push", "email"})
 """Flows whose results no read of the API shows: who waits for the read models does not wait for them."""
 
 SERVING = tuple(flow for flow in FLOWS if flow not in TRAILING)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -18,6 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from connectors.events import Event
 from connectors.messages import Progress
 from fanline import metrics
 from fanline.database import AsyncCountingCursor, open_async_pool
@@ -280,6 +282,19 @@ class CourierWriter(BatchWriter):
     def close(self) -> None:
         """Let what is being sent come to its end."""
         self._courier.close()
+
+
+def newer_than(days: int) -> Callable[[Event], int | None]:
+    """The notification's id in a `notification.dispatched`; None if it is so old that nobody is told any more.
+
+    A day is added, as the database decides.
+    """
+
+    def identifier(event: Event) -> int | None:
+        age = datetime.now(UTC) - event.fields["created_at"]
+        return int(event.fields["notification_id"]) if age < timedelta(days=days + 1) else None
+
+    return identifier
 
 
 def _rows_of(pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]]) -> Rows:

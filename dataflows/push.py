@@ -4,7 +4,6 @@ notification.dispatched -> a pending delivery for each subscription that wants i
 sends (sinks/push.py).
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -12,10 +11,10 @@ from uuid import UUID
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from connectors.events import Event, decode_events
+from connectors.events import decode_events
 from connectors.flows import group_of, topics_of
 from connectors.kafka_source import KafkaSource
-from dataflows.courier import IN_FLIGHT, Courier, CourierSink, Parcel, Row, Rows
+from dataflows.courier import IN_FLIGHT, Courier, CourierSink, Parcel, Row, Rows, newer_than
 from dataflows.effects import Performer
 from fanline.addresses import public_url
 from fanline.settings import Settings, get_settings
@@ -28,8 +27,6 @@ from sinks.push import PushSender
 from sinks.single_part import output
 
 NAME = "push"
-# An event that is older than what is still pushed need not be looked up.
-OLD_MS = (push.FRESH_DAYS + 1) * 86_400_000
 
 
 class PushCarrier:
@@ -93,13 +90,6 @@ class PushCarrier:
             await self._sender.close()
 
 
-def fresh(event: Event) -> int | None:
-    """The notification's id, unless it is too old to be sent."""
-    if time.time() * 1_000 - event.fields["created_at"].timestamp() * 1_000 > OLD_MS:
-        return None
-    return int(event.fields["notification_id"])
-
-
 def enqueue(ids: Sequence[int]) -> Effects[None]:
     """Makes the deliveries."""
     yield push.enqueue(ids)
@@ -116,7 +106,9 @@ def build() -> Dataflow:
 
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(topics_of(NAME), group_of(NAME)))
-    ids = decode_events("decode", records, NAME, convert=fresh, wait_until_recorded=performer.wait_until_recorded)
+    ids = decode_events(
+        "decode", records, NAME, convert=newer_than(push.FRESH_DAYS), wait_until_recorded=performer.wait_until_recorded
+    )
     output("deliveries", ids, CourierSink(apply, group_of(NAME), courier, name="deliveries"))
     return dataflow
 

@@ -1,0 +1,107 @@
+"""Sends one mail at a time over SMTP, and says what became of it."""
+
+import re
+import smtplib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.policy import SMTP as SMTP_POLICY
+from typing import Literal
+
+from fanline.errors import ConfigurationError
+from fanline.settings import Settings
+from sinks.outcome import SENT, Outcome
+
+TIMEOUT_SECONDS = 15.0
+Security = Literal["starttls", "tls", "none"]
+
+# The address does not exist, or not here.
+_NO_MAILBOX = (550, 551, 553)
+_LEADING_DOT = re.compile(rb"(?m)^\.")
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed in."""
+
+    host: str
+    port: int
+    security: Security
+    username: str
+    password: str
+
+    def send(self, message: EmailMessage, sender: str, recipient: str) -> Outcome:
+        """Hand in one mail; blocks, and never raises for what the server or the address gets wrong."""
+        if not recipient.isascii():
+            return Outcome("failed", "Mail to addresses beyond ASCII is not sent.")
+        data = _LEADING_DOT.sub(b"..", message.as_bytes(policy=SMTP_POLICY))
+        try:
+            server = self._connect()
+        except (OSError, smtplib.SMTPException) as error:
+            return Outcome("retry", f"The mail server does not take mail: {error!r}.", unreached=True)
+        try:
+            return _hand_in(server, sender, recipient, data)
+        finally:
+            server.close()
+
+    def _connect(self) -> smtplib.SMTP:
+        context = ssl.create_default_context()
+        if self.security == "tls":
+            server: smtplib.SMTP = smtplib.SMTP_SSL(self.host, self.port, timeout=TIMEOUT_SECONDS, context=context)
+        else:
+            server = smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_SECONDS)
+        try:
+            server.ehlo_or_helo_if_needed()
+            if self.security == "starttls":
+                server.starttls(context=context)
+                server.ehlo_or_helo_if_needed()
+            if self.username:
+                server.login(self.username, self.password)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+
+def mail_server(settings: Settings) -> MailServer:
+    """The mail server of the settings; raises `ConfigurationError` for a kind of security that is not known."""
+    security = settings.smtp_security
+    if security not in ("starttls", "tls", "none"):
+        raise ConfigurationError("FANLINE_SMTP_SECURITY must be starttls, tls or none.")
+    return MailServer(
+        settings.smtp_host,
+        settings.smtp_port,
+        security,  # type: ignore[arg-type]
+        settings.smtp_username,
+        settings.smtp_password.get_secret_value(),
+    )
+
+
+def _hand_in(server: smtplib.SMTP, sender: str, recipient: str, data: bytes) -> Outcome:
+    """MAIL, RCPT, DATA: until the final dot is sent, a failure is certain to have sent nothing."""
+    steps: tuple[Callable[[], tuple[int, bytes]], ...] = (
+        lambda: server.mail(sender),
+        lambda: server.rcpt(recipient),
+        lambda: server.docmd("DATA"),
+    )
+    try:
+        for step in steps:
+            code, reply = step()
+            if code not in (250, 251, 354):
+                return _refused(code, reply)
+    except (OSError, smtplib.SMTPException) as error:
+        return Outcome("retry", f"The connection to the mail server broke: {error!r}.", unreached=True)
+    try:
+        server.send(data + b"\r\n.\r\n" if not data.endswith(b"\r\n") else data + b".\r\n")
+        code, reply = server.getreply()
+    except (OSError, smtplib.SMTPException) as error:
+        return Outcome("unknown", f"The mail server did not say whether it has taken the mail: {error!r}.")
+    return SENT if code == 250 else _refused(code, reply)
+
+
+def _refused(code: int, reply: bytes) -> Outcome:
+    reason = f"The mail server answers {code} {reply.decode(errors='replace')}."
+    if code in _NO_MAILBOX:
+        return Outcome("gone", reason)
+    return Outcome("failed" if code >= 500 else "retry", reason)
