@@ -16,13 +16,15 @@ import psycopg
 from psycopg import sql
 
 from connectors.plan import load_templates
-from fanline.changes import KEY_COLUMNS, RowChange
+from fanline.changes import RowChange, deleted_row
 from fanline.database import connect, unavailable
 from fanline.errors import MalformedEvent
 from fanline.settings import Settings
 
-# `posts` is not among KEY_COLUMNS, as its deletes carry the whole row.
-KEYS = {**KEY_COLUMNS, "posts": ("id",)}
+PRIMARY_KEY = """
+SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+WHERE i.indrelid = to_regclass(%(table)s) AND i.indisprimary
+"""
 _JSON_TYPES = (psycopg.adapters.types["json"].oid, psycopg.adapters.types["jsonb"].oid)
 
 
@@ -32,21 +34,29 @@ class PresentRows:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection: psycopg.Connection[Any] | None = None
+        self._keys: dict[str, list[str]] = {}
 
     def __call__(self, change: RowChange) -> RowChange:
         """The change as a fact of now; raises `MalformedEvent` without its key, and `DependencyUnavailable`."""
-        columns = KEYS.get(change.table)
-        if columns is None:
-            return change
         try:
-            key = {column: change.row[column] for column in columns}
-            row = self._row(change.table, key)
+            row = self._row(change.table, {column: change.row[column] for column in self._key(change.table)})
         except (KeyError, psycopg.DataError) as error:
             raise MalformedEvent(f"The change of {change.table} has no key to look for: {error}.") from error
+        except psycopg.OperationalError as error:
+            self._connection = None
+            raise unavailable(error) from error
         now_ms = time.time_ns() // 1_000_000
         if row is not None:
             return RowChange(change.table, "r", row, (0, 0), now_ms)
-        return RowChange(change.table, "d", change.row if change.table == "posts" else key, (0, 0), now_ms)
+        return RowChange(change.table, "d", deleted_row(change.table, change.row), (0, 0), now_ms)
+
+    def _key(self, table: str) -> list[str]:
+        if table not in self._keys:
+            found = self._execute(PRIMARY_KEY, {"table": table}).fetchall()
+            if not found:
+                raise KeyError(f"the database has no table {table}")
+            self._keys[table] = [column for (column,) in found]
+        return self._keys[table]
 
     def _row(self, table: str, key: dict[str, Any]) -> dict[str, Any] | None:
         query = sql.SQL("SELECT * FROM {} WHERE {}").format(
@@ -55,14 +65,9 @@ class PresentRows:
                 sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder(column)) for column in key
             ),
         )
-        try:
-            if self._connection is None or self._connection.closed:
-                self._connection = connect(self._settings, autocommit=True)
-            with self._connection.cursor() as cursor:
-                found = cursor.execute(query, key).fetchone()
-                columns = cursor.description or []
-        except psycopg.OperationalError as error:
-            raise unavailable(error) from error
+        cursor = self._execute(query, key)
+        found = cursor.fetchone()
+        columns = cursor.description or []
         if found is None:
             return None
         return {
@@ -71,11 +76,16 @@ class PresentRows:
             if (table, column.name) not in excluded()
         }
 
+    def _execute(self, query: Any, parameters: dict[str, Any]) -> psycopg.Cursor[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._settings, autocommit=True)
+        return self._connection.execute(query, parameters)
+
 
 def captured(value: Any, *, as_json: bool = False) -> Any:
     """A column's value as Debezium captures it: times, identifiers and JSON as text."""
     if as_json:
-        return None if value is None else json.dumps(value)
+        return None if value is None else json.dumps(value, ensure_ascii=False)
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, datetime):

@@ -85,12 +85,7 @@ def row_change(table: str, record: dict[str, Any]) -> RowChange:
         raise MalformedEvent(f"The change of {table} has the unknown operation {op!r}.")
     if deleted == "true":
         op = "d"
-        if table in KEY_COLUMNS:
-            try:
-                kept = {column: record[column] for column in KEY_COLUMNS[table]}
-            except KeyError as error:
-                raise MalformedEvent(f"The delete of {table} lacks its key {error.args[0]}.") from error
-            record = kept | {column: record[column] for column in MORE_COLUMNS.get(table, ()) if column in record}
+        record = deleted_row(table, record)
     if not isinstance(source_ms, int):
         raise MalformedEvent(f"The change of {table} has no time.")
     if op == "r":
@@ -98,6 +93,17 @@ def row_change(table: str, record: dict[str, Any]) -> RowChange:
     if transaction is not None and not isinstance(transaction, int):
         raise MalformedEvent(f"The change of {table} has the transaction {transaction!r}, which is no number.")
     return RowChange(table, cast(Op, op), record, parse_sequence(table, sequence), source_ms, transaction)
+
+
+def deleted_row(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """What a delete tells of a row; raises `MalformedEvent` when its key is missing."""
+    if table not in KEY_COLUMNS:
+        return row
+    try:
+        kept = {column: row[column] for column in KEY_COLUMNS[table]}
+    except KeyError as error:
+        raise MalformedEvent(f"The delete of {table} lacks its key {error.args[0]}.") from error
+    return kept | {column: row[column] for column in MORE_COLUMNS.get(table, ()) if column in row}
 
 
 def parse_sequence(table: str, sequence: object) -> tuple[int, int]:
