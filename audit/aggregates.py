@@ -28,7 +28,7 @@ def aggregates_model(settings: Settings) -> Model:
             stores.redis([command(series.key(), b"DEL")])
             stores.drive(aggregates.build(series, now, kept))
 
-    return Model("aggregates", _running, check_aggregates, repair)
+    return Model("aggregates", _running, check_aggregates, repair, "aggregates")
 
 
 def check_aggregates(

@@ -23,10 +23,13 @@ ROUNDS = 4
 # Few enough for one pipelined batch and one query each.
 BATCH = 500
 
-PEOPLE = "SELECT id FROM users WHERE starts_with(lower(username), %(prefix)s) ORDER BY random() LIMIT %(limit)s"
+PEOPLE = """
+SELECT id FROM users
+WHERE left(lower(username), char_length(%(prefix)s::text)) = %(prefix)s ORDER BY random() LIMIT %(limit)s
+"""
 POSTS = """
 SELECT p.id FROM posts p JOIN users u ON u.id = p.author_id
-WHERE starts_with(lower(u.username), %(prefix)s) ORDER BY p.id DESC LIMIT %(limit)s
+WHERE left(lower(u.username), char_length(%(prefix)s::text)) = %(prefix)s ORDER BY p.id DESC LIMIT %(limit)s
 """
 ALL = 2**31 - 1
 

@@ -1,6 +1,7 @@
 """The database and Redis as the checks use them: synchronous, one connection each, for one thread at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,16 @@ from fanline.settings import Settings
 from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, Result, drive
 
+MOMENTARY = frozenset(("snapshot", "log_end"))
+"""Columns that differ from one moment to the next although no row has changed (readmodels/incremental.py)."""
+
 
 class Stores:
     """Runs queries and commands, and the read models' generators over both."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._answers = 0
         self.connection: psycopg.Connection[Any] = database.connect(settings, autocommit=True)
         self._redis: RedisNodes = open_redis_nodes(settings)
         self.serve_generations()
@@ -28,7 +33,19 @@ class Stores:
     def rows(self, query: Query) -> list[dict[str, Any]]:
         """The rows of a query, by column name."""
         with self.connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query.sql.encode(), query.parameters).fetchall()
+            rows = cursor.execute(query.sql.encode(), query.parameters).fetchall()
+        for row in rows:
+            self._answers += hash(tuple(repr(value) for name, value in row.items() if name not in MOMENTARY))
+        return rows
+
+    @contextmanager
+    def answers(self) -> Iterator[Callable[[], int]]:
+        """A number that stands for all that the database answers within the block, in whatever order.
+
+        Equal numbers mean equal answers, to 2^-64; what tells only of the moment (`MOMENTARY`) is left out.
+        """
+        self._answers = 0
+        yield lambda: self._answers
 
     def redis(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to some commands, in order."""

@@ -20,7 +20,7 @@ from connectors.capture import Capture, Captures, slots, unreachable
 from connectors.flow_metrics import FlowFigures
 from connectors.flows import FLOWS, metrics_port
 from connectors.letter_log import Ledgers
-from fanline.addresses import opensearch_url
+from fanline.addresses import audit_metrics_port, opensearch_url
 from fanline.database import connect, unavailable
 from fanline.errors import DependencyUnavailable, FanlineError
 from fanline.settings import Settings
@@ -73,7 +73,7 @@ class Pipeline:
             "stores": [self._opensearch()],
             "completeness": {
                 model: share
-                for figures in self._figures.values()
+                for figures in (*self._figures.values(), self._audit())
                 if figures is not None
                 for model, share in sorted(figures.completeness.items())
             },
@@ -153,6 +153,11 @@ class Pipeline:
         before, now = self._figures.get(url), flow_metrics.read(url, self._session)
         self._figures[url] = now
         return None if now is None else now.rate(before)
+
+    def _audit(self) -> FlowFigures | None:
+        """What the audit that always runs says; None when it does not run."""
+        port = audit_metrics_port(self._settings)
+        return flow_metrics.read(f"http://{self._settings.host}:{port}/metrics", self._session)
 
     def _opensearch(self) -> Facts:
         with contextlib.suppress(requests.RequestException, ValueError, KeyError):

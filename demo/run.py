@@ -10,9 +10,10 @@ from rich.console import Console
 
 from api.context import public_url_of
 from audit.compare import Tally
+from audit.model import Subjects
 from audit.pipeline import waiter
 from audit.rest import BATCH, HomeReader
-from audit.run import DEPTH, Subjects, audit
+from audit.run import DEPTH, audit
 from audit.stores import Stores
 from audit.visitors import admitted
 from demo.figures import Figures

@@ -33,3 +33,8 @@ def public_url(settings: Settings) -> str:
 def opensearch_url(settings: Settings) -> str:
     """Base URL of OpenSearch, without a slash at its end; may contain a password."""
     return (settings.opensearch_url or f"http://{settings.host}:{settings.opensearch_port}").rstrip("/")
+
+
+def audit_metrics_port(settings: Settings) -> int:
+    """The port of /metrics of the audit that always runs: the one before the flows'."""
+    return settings.metrics_port or settings.flows_metrics_port - 1

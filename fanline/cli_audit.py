@@ -22,12 +22,17 @@ COLUMNS = ("checked", "equal", "missing", "extra", "duplicate", "out_of_order")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait at most."
 )
-def audit(sample: int | None, prefix: str, depth: int, as_json: bool, wait: bool, timeout: float) -> None:
+@click.option("--always", is_flag=True, help="Look at a sample every few seconds, repair what differs, and never end.")
+def audit(sample: int | None, prefix: str, depth: int, as_json: bool, wait: bool, timeout: float, always: bool) -> None:
     """Compare the read models with SQL; exits with 1 on any difference.
 
     Timelines are compared as read over REST and as they lie in Redis. What differs is looked at again after
-    the pipeline has caught up, so that writes may go on meanwhile.
+    the pipeline has caught up, so that writes may go on meanwhile. With --always the settings FANLINE_AUDIT_* say how
+    much is looked at, and /metrics tells what was found.
     """
+    if always:
+        _always()
+        return
     from audit.compare import is_equal
     from audit.pipeline import waiter
     from audit.run import audit as run
@@ -47,6 +52,22 @@ def audit(sample: int | None, prefix: str, depth: int, as_json: bool, wait: bool
     click.echo(json.dumps(as_dictionary(report)) if as_json else as_table(report))
     if not is_equal(report):
         raise SystemExit(1)
+
+
+def _always() -> None:
+    import signal
+    import threading
+
+    from audit.always import run
+    from fanline.addresses import audit_metrics_port
+    from fanline.logging import configure_logging
+    from fanline.settings import get_settings
+
+    configure_logging("audit")
+    settings, stop = get_settings(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(settings, stop, audit_metrics_port(settings))
 
 
 def as_dictionary(report: Mapping[str, "Tally"]) -> dict[str, dict[str, object]]:

@@ -80,6 +80,28 @@ CHANNEL_SEND_SECONDS = Histogram(
     "fanline_channel_send_seconds", "One message to its target's server.", ["channel"], buckets=LATENCY_BUCKETS
 )
 
+# The audit that always runs.
+COMPLETENESS = Gauge(
+    "fanline_completeness_ratio",
+    "Share of reads equal to the database once the pipeline has passed it, by read model, of late.",
+    ["model"],
+)
+STALENESS_SECONDS = Gauge(
+    "fanline_staleness_seconds",
+    "How long it took until what differed at first was equal to the database; 0 when nothing differed.",
+    ["model"],
+)
+DRIFT = Counter(
+    "fanline_drift_total",
+    "Differences from the database that stayed although the pipeline had passed it, by kind (missing, extra, "
+    "duplicate, out_of_order).",
+    ["model", "kind"],
+)
+AUDITED = Counter("fanline_audited_total", "Reads compared with the database.", ["model"])
+DRIFT_REPAIRS = Counter(
+    "fanline_drift_repairs_total", "Subjects repaired, by outcome (repaired, failed).", ["model", "outcome"]
+)
+
 # API timelines.
 HOME_READS = Counter(
     "fanline_home_reads_total",

@@ -118,6 +118,13 @@ class Settings(BaseSettings):
         0.1, gt=0, lt=1, description="Most of a flow's time, as a share, that counting stale buckets may take."
     )
 
+    # The audit that always runs.
+    audit_always: bool = Field(True, description="Whether the local stack runs the audit that never ends.")
+    audit_seconds: float = Field(10.0, gt=0, description="Seconds between two rounds of the audit that always runs.")
+    audit_sample: int = Field(30, ge=3, description="People, and posts, that one of its rounds looks at.")
+    audit_window_seconds: float = Field(300.0, gt=0, description="Seconds whose reads its completeness is taken from.")
+    audit_repair: bool = Field(True, description="Whether it repairs what differs, or only counts and logs it.")
+
     # The API.
     api_port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
     public_url: str = Field("", description="URL under which clients reach the API; empty: http://host:api_port.")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from connectors.flows import FLOWS, metrics_port
+from fanline.addresses import audit_metrics_port
 from fanline.settings import Settings
 from stack import configuration
 from stack.instances import instances
@@ -71,7 +72,7 @@ STEPS = (
 
 def nodes(layout: Layout) -> tuple[Node, ...]:
     """Everything that `fanline up` brings up, in the order in which it is shown."""
-    return (*_servers(layout), *STEPS, *_dataflows(layout), _api(layout.settings))
+    return (*_servers(layout), *STEPS, *_dataflows(layout), *_audit(layout.settings), _api(layout.settings))
 
 
 def processes(layout: Layout) -> tuple[Process, ...]:
@@ -234,6 +235,27 @@ def _dataflow(settings: Settings, flow: str, instance: int, instances: int) -> P
         supervised=True,
         flow=flow,
         instance=instance,
+    )
+
+
+def _audit(settings: Settings) -> tuple[Process, ...]:
+    """The audit that always runs: no flow, but shown beside them."""
+    if not settings.audit_always:
+        return ()
+    port = audit_metrics_port(settings)
+    return (
+        Process(
+            name="audit",
+            kind="dataflow",
+            command=(sys.executable, "-m", "fanline.cli", "audit", "--always"),
+            probe=Probe("http", settings.host, port, "/metrics"),
+            url=f"http://{settings.host}:{port}/metrics",
+            ports={"FANLINE_FLOWS_METRICS_PORT": port},
+            stop_stage=0,
+            needs=("valkey", "migrate", "topics", "schemas"),
+            environment={"FANLINE_METRICS_PORT": str(port)},
+            supervised=True,
+        ),
     )
 
 
