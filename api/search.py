@@ -23,6 +23,7 @@ from api.paging import post_id
 from api.responses import json_response
 from api.search_engine import SearchEngine, SearchUnavailable
 from api.tags import load_tags
+from api.trend_reads import TRENDS, TrendReads
 from readmodels import search_queries
 from readmodels.entities import Entity
 from readmodels.search import POSTS, USERS
@@ -72,8 +73,9 @@ class AccountQuery(Struct):
 class Finder:
     """One request's search; `source` says who answered."""
 
-    def __init__(self, context: Context, engine: SearchEngine, viewer: UUID | None) -> None:
-        self._context, self._engine, self._viewer = context, engine, viewer
+    def __init__(self, request: web.Request, viewer: UUID | None) -> None:
+        self._context, self._engine, self._viewer = context_of(request), request.app[ENGINE], viewer
+        self._trends = request.app[TRENDS]
         self.source = "opensearch"
 
     async def accounts(self, text: str, page: Page, *, followed: bool = False) -> list[Entity]:
@@ -128,7 +130,7 @@ class Finder:
             exact = [] if page.offset else await transaction.rows(search_sql.TAG_BY_NAME, parameters)
             return list(dict.fromkeys([*(row["name"] for row in exact), *found]))[: page.limit]
 
-        return await load_tags(context, await context.database.read(read), viewer, reviewed=reviewed)
+        return await load_tags(self._trends, await context.database.read(read), viewer, reviewed=reviewed)
 
     async def statuses(self, text: SearchText, page: Page, author: UUID | None = None) -> list[Entity]:
         """Posts; the viewer's own newest ones come first, even if the index does not have them yet."""
@@ -191,7 +193,7 @@ async def search(request: web.Request) -> web.Response:
     page = _page(wanted)
     author = _account(wanted.account_id)
     context = context_of(request)
-    finder = Finder(context, request.app[ENGINE], viewer)
+    finder = Finder(request, viewer)
     found: dict[str, list[Entity]] = {"accounts": [], "statuses": [], "hashtags": []}
     if text.startswith(context.public_url) and (local := _LOCAL_PATH.fullmatch(text[len(context.public_url) :])):
         found |= await _at_address(context, local, viewer)
@@ -213,15 +215,16 @@ async def account_search(request: web.Request) -> web.Response:
     """People whose handle or name matches `q`; with `following`, only whom the caller follows."""
     viewer = require_user(request, "read:accounts")
     wanted = read_query(request, AccountQuery)
-    finder = Finder(context_of(request), request.app[ENGINE], viewer)
+    finder = Finder(request, viewer)
     page = Page(min(wanted.limit, MAX_ACCOUNTS), min(wanted.offset, MAX_OFFSET))
     accounts = await finder.accounts(_text(wanted.q), page, followed=wanted.following)
     return json_response(accounts, headers={"Fanline-Search": finder.source})
 
 
 async def serve_search(app: web.Application) -> AsyncIterator[None]:
-    """For `cleanup_ctx`, after the context is there: OpenSearch's client from start to end of the application."""
+    """For `cleanup_ctx`, after the context is there: what searches and trends are read with."""
     app[ENGINE] = engine = SearchEngine(app[CONTEXT].settings)
+    app[TRENDS] = TrendReads(app[CONTEXT])
     yield
     await engine.close()
 

@@ -6,15 +6,15 @@ from uuid import UUID, uuid4
 from aiohttp import web
 
 from api.auth.principal import require_user, viewer_of
-from api.context import Context, context_of
+from api.context import context_of
 from api.database import Transaction
 from api.errors import not_found
 from api.outbox import Outbox
 from api.paging import link_header, read_account_page
 from api.responses import json_response
+from api.trend_reads import TRENDS, TrendReads
 from api.writes import write
 from fanline.content import MAX_HASHTAG_CHARACTERS, hashtag_url, hashtags
-from fanline.ids import first_id_at
 from readmodels import trends
 from readmodels.entities import Entity
 
@@ -43,21 +43,20 @@ MAX_FOLLOWED = 200
 
 
 async def load_tags(
-    context: Context, names: Sequence[str], viewer: UUID | None, *, reviewed: bool = False
+    reads: TrendReads, names: Sequence[str], viewer: UUID | None, *, reviewed: bool = False
 ) -> list[Entity]:
     """Mastodon's Tag entities in the order of the names; with `reviewed`, only those that a moderator has allowed."""
     if not names:
         return []
-    today = context.clock.now_ms() // trends.DAY_MS
-    first = first_id_at((today - trends.HISTORY_DAYS + 1) * trends.DAY_MS)
+    histories = await reads.histories(names)
+    today, public_url = reads.today, reads.context.public_url
 
     async def read(transaction: Transaction) -> list[Entity]:
-        parameters = {"names": list(names), "viewer": viewer, "first": first}
+        parameters = {"names": list(names), "viewer": viewer}
         wanted = list(names)
         if reviewed:
             allowed = {row["subject"] for row in await transaction.rows(ALLOWED, parameters)}
             wanted = [name for name in names if name in allowed]
-        histories = trends.histories(await transaction.rows(trends.TAG_HISTORY, parameters))
         followed: set[str] = set()
         if viewer is not None:
             followed = {row["name"] for row in await transaction.rows(FOLLOWED_AMONG, parameters)}
@@ -65,14 +64,14 @@ async def load_tags(
             {
                 "id": name,
                 "name": name,
-                "url": hashtag_url(context.public_url, name),
+                "url": hashtag_url(public_url, name),
                 "history": trends.history_entity(histories.get(name, {}), today),
                 **({} if viewer is None else {"following": name in followed, "featuring": False}),
             }
             for name in wanted
         ]
 
-    return await context.database.read(read)
+    return await reads.context.database.read(read)
 
 
 def tag_name(request: web.Request) -> str:
@@ -86,7 +85,7 @@ def tag_name(request: web.Request) -> str:
 @routes.get("/api/v1/tags/{tag}")
 async def tag(request: web.Request) -> web.Response:
     """A hashtag, used or not."""
-    (entity,) = await load_tags(context_of(request), [tag_name(request)], viewer_of(request))
+    (entity,) = await load_tags(request.app[TRENDS], [tag_name(request)], viewer_of(request))
     return json_response(entity)
 
 
@@ -120,7 +119,7 @@ async def followed_tags(request: web.Request) -> web.Response:
     rows = await context.database.rows(FOLLOWED + page.sql("f.hashtag_id"), {"viewer": viewer, **page.parameters()})
     rows = page.newest_first(rows)
     headers = link_header(request, context.public_url, rows[0]["id"], rows[-1]["id"]) if rows else {}
-    return json_response(await load_tags(context, [row["name"] for row in rows], viewer), headers=headers)
+    return json_response(await load_tags(request.app[TRENDS], [row["name"] for row in rows], viewer), headers=headers)
 
 
 async def _change(
@@ -134,5 +133,5 @@ async def _change(
         await change(transaction, {"viewer": viewer, "name": name})
 
     await write(context, viewer, body)
-    (entity,) = await load_tags(context, [name], viewer)
+    (entity,) = await load_tags(request.app[TRENDS], [name], viewer)
     return json_response(entity)

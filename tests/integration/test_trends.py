@@ -1,0 +1,190 @@
+"""Trends over the whole way: posts and favourites over REST, the flow, Redis, and what REST shows."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from audit.stores import Stores
+from audit.trends import check_posts, check_tags
+from connectors.barrier import Barrier
+from fanline.database import connect
+from readmodels import trends
+from readmodels.trend_ranking import Terms, parse, posts_oracle, rank_posts, rank_tags, read, tags_oracle
+from tests.conftest import Stack
+from tests.integration.api_world import Api, Person, running_api
+
+
+@pytest.fixture
+async def api(system: Stack) -> AsyncIterator[Api]:
+    async with running_api(system.settings) as made:
+        yield made
+
+
+def tag() -> str:
+    return "t" + secrets.token_hex(5)
+
+
+async def settle(system: Stack) -> None:
+    def wait() -> None:
+        with Barrier(system.settings, ("trends",)) as barrier:
+            barrier.wait(60)
+
+    await asyncio.to_thread(wait)
+
+
+def rankings(system: Stack, minimum: int) -> dict[str, list[Any]]:
+    """Both rankings of now, from Redis; they are what SQL says."""
+    terms = Terms(time.time_ns() // 1_000_000, minimum, 0)
+    stores = Stores(system.settings)
+    try:
+        found = {"tags": stores.drive(rank_tags(terms)).entries, "posts": stores.drive(rank_posts(terms)).entries}
+        assert found["tags"] == stores.drive(tags_oracle(terms)).entries
+        assert found["posts"] == stores.drive(posts_oracle(terms)).entries
+    finally:
+        stores.close()
+    return found
+
+
+def check(system: Stack, names: list[str], posts: list[int]) -> None:
+    stores = Stores(system.settings)
+    try:
+        for found in (check_tags(stores, names), check_posts(stores, posts)):
+            assert not any(found.values()), found
+    finally:
+        stores.close()
+
+
+async def test_people_make_a_trend_and_posts_of_one_do_not(api: Api, system: Stack) -> None:
+    crowd = await api.people(*(f"c{number}" for number in range(4)))
+    many, spam = tag(), tag()
+    posts = [await api.status(person, f"#{many} is on") for person in crowd]
+    for number in range(12):
+        await api.status(crowd[0], f"#{spam} {number}")
+    await api.status(crowd[1], f"#{many} only for me", visibility="private")
+    await settle(system)
+    entries = {entry.subject: entry for entry in rankings(system, 3)["tags"]}
+    assert entries[many].accounts == 4
+    assert entries[many].score == 9  # four people where one was to be expected
+    assert spam not in entries
+    shown = (await api.get(f"/api/v1/tags/{many}")).ok()
+    assert (shown["history"][0]["uses"], shown["history"][0]["accounts"]) == ("4", "4")
+    shown = (await api.get(f"/api/v1/tags/{spam}")).ok()
+    assert (shown["history"][0]["uses"], shown["history"][0]["accounts"]) == ("12", "1")
+    # Deleted, edited away, and deleted with their account: nothing stays.
+    (await api.request("DELETE", f"/api/v1/statuses/{posts[0]['id']}", crowd[0])).ok()
+    (await api.request("PUT", f"/api/v1/statuses/{posts[1]['id']}", crowd[1], json={"status": "never mind"})).ok()
+    with connect(system.settings, autocommit=True) as connection:
+        connection.execute("DELETE FROM users WHERE id = %s", [UUID(crowd[2].id)])
+    await settle(system)
+    check(system, [many, spam], [int(post["id"]) for post in posts])
+    assert many not in {entry.subject for entry in rankings(system, 2)["tags"]}
+
+
+async def test_a_post_trends_by_the_people_who_do_something_with_it(api: Api, system: Stack) -> None:
+    ada, *crowd = await api.people("ada", *(f"c{number}" for number in range(4)))
+    post, shy = await api.status(ada, "look"), await api.status(ada, "careful", sensitive="true")
+    for person in crowd:
+        (await api.post(f"/api/v1/statuses/{post['id']}/favourite", person)).ok()
+        (await api.post(f"/api/v1/statuses/{shy['id']}/favourite", person)).ok()
+    # The same people, and the author: nobody new.
+    (await api.post(f"/api/v1/statuses/{post['id']}/favourite", ada)).ok()
+    (await api.post(f"/api/v1/statuses/{post['id']}/reblog", crowd[0])).ok()
+    await api.status(crowd[1], "me too", in_reply_to_id=post["id"])
+    await settle(system)
+    entries = {entry.subject: entry for entry in rankings(system, 4)["posts"]}
+    assert (entries[post["id"]].accounts, entries[post["id"]].score) == (4, 9)
+    assert shy["id"] not in entries
+    for person in crowd[:2]:
+        (await api.post(f"/api/v1/statuses/{post['id']}/unfavourite", person)).ok()
+    (await api.post(f"/api/v1/statuses/{post['id']}/unreblog", crowd[0])).ok()
+    await settle(system)
+    check(system, [], [int(post["id"])])
+    entries = {entry.subject: entry for entry in rankings(system, 3)["posts"]}
+    assert entries[post["id"]].accounts == 3  # one of the two has answered
+    (await api.request("DELETE", f"/api/v1/statuses/{post['id']}", ada)).ok()
+    await settle(system)
+    check(system, [], [int(post["id"])])
+    assert post["id"] not in {entry.subject for entry in rankings(system, 1)["posts"]}
+
+
+async def test_silenced_people_count_for_nothing(api: Api, system: Stack) -> None:
+    crowd = await api.people(*(f"c{number}" for number in range(4)))
+    name = tag()
+    for person in crowd:
+        await api.status(person, f"#{name}")
+    with connect(system.settings, autocommit=True) as connection:
+        connection.execute("UPDATE users SET silenced_at = now() WHERE id = %s", [UUID(crowd[0].id)])
+        connection.execute("UPDATE users SET suspended_at = now() WHERE id = %s", [UUID(crowd[1].id)])
+    await settle(system)
+    entries = {entry.subject: entry for entry in rankings(system, 2)["tags"]}
+    assert entries[name].accounts == 2
+
+
+async def moderator(api: Api, system: Stack) -> Person:
+    person = await api.person("mod")
+    with connect(system.settings, autocommit=True) as connection:
+        connection.execute("UPDATE identities SET role = 'moderator' WHERE user_id = %s", [UUID(person.id)])
+    return person
+
+
+async def test_moderators_decide_what_may_trend(system: Stack) -> None:
+    minimum = {"trends_minimum_accounts": 2, "redis_url": "redis://127.0.0.1:9"}  # what SQL says, now
+    async with (
+        running_api(system.settings, trends_show_unreviewed=False, **minimum) as strict,
+        running_api(system.settings, **minimum) as open_minded,
+    ):
+        people = await strict.people("a", "b", "c")
+        name = tag()
+        posts = [await strict.status(person, f"#{name}") for person in people]
+        for person in people:
+            (await strict.post(f"/api/v1/statuses/{posts[0]['id']}/favourite", person)).ok()
+        mod = await moderator(strict, system)
+
+        async def shown(api: Api) -> tuple[bool, bool]:
+            tags = await api.request("GET", "/api/v1/trends/tags", params={"limit": 20})
+            statuses = await api.request("GET", "/api/v1/trends/statuses", params={"limit": 40})
+            return name in [each["name"] for each in tags.ok()], posts[0]["id"] in [
+                each["id"] for each in statuses.ok()
+            ]
+
+        assert await shown(strict) == (False, False)
+        assert await shown(open_minded) == (True, True)
+        (await strict.get("/api/v1/admin/trends/tags")).fails(401)
+        (await strict.get("/api/v1/admin/trends/tags", people[0])).fails(403)
+        (await strict.post(f"/api/v1/admin/trends/tags/{name}/approve", people[0])).fails(403)
+        waiting = {each["name"]: each for each in (await strict.get("/api/v1/admin/trends/tags", mod)).ok()}
+        assert (waiting[name]["requires_review"], waiting[name]["trendable"]) == (True, False)
+        approved = (await strict.post(f"/api/v1/admin/trends/tags/{name}/approve", mod)).ok()
+        assert (approved["requires_review"], approved["trendable"]) == (False, True)
+        (await strict.post(f"/api/v1/admin/trends/statuses/{posts[0]['id']}/approve", mod)).ok()
+        assert await shown(strict) == (True, True)
+        (await strict.post(f"/api/v1/admin/trends/tags/{name}/reject", mod)).ok()
+        (await strict.post(f"/api/v1/admin/trends/statuses/{posts[0]['id']}/reject", mod)).ok()
+        assert await shown(strict) == (False, False)
+        assert await shown(open_minded) == (False, False)
+        (await strict.post("/api/v1/admin/trends/statuses/1/approve", mod)).fails(404)
+        assert (await strict.get("/api/v1/trends/links")).ok() == []
+
+
+async def test_the_flow_ranks_by_itself(api: Api, system: Stack) -> None:
+    crowd = await api.people(*(f"c{number}" for number in range(system.settings.trends_minimum_accounts)))
+    name = tag()
+    for person in crowd:
+        await api.status(person, f"#{name}")
+    stores = Stores(system.settings)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            value = stores.redis([read(trends.TAGS)])[0]
+            if value is not None and name in [entry.subject for entry in parse(value).entries]:
+                break
+            assert time.monotonic() < deadline, f"#{name} does not trend"
+            await asyncio.sleep(0.2)
+    finally:
+        stores.close()
+    assert name in [each["name"] for each in (await api.get("/api/v1/trends", params={"limit": 20})).ok()]
