@@ -60,12 +60,12 @@ class Applying:
         return of_node
 
     def _answer(self, batch: Batch, generation: int, writes: Sequence[Write]) -> Any:
-        references = [write.reference for write in writes]
+        subjects = [write.subject for write in writes]
 
         def on_replies(replies: list[Any]) -> None:
             if 0 in replies:
                 with using(MODEL, generation):
-                    VALUES_LOADED.inc(self._reader.run(batch.complete(references, replies)))
+                    VALUES_LOADED.inc(self._reader.run(batch.complete(subjects, replies)))
 
         return on_replies
 

@@ -4,14 +4,13 @@ A storm on one post is then one command with many changes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
 from readmodels import incremental
 from readmodels.effects import Command, Effects, Redis
-from readmodels.engagement import FORGET, GONE, PRESENT, Effect
-from readmodels.incremental import Applier, Kind, Reference
+from readmodels.engagement import FORGET, GONE, KINDS, Effect
+from readmodels.incremental import Applier, Id, Kind, Reference
 
 
 class Routed(NamedTuple):
@@ -21,22 +20,12 @@ class Routed(NamedTuple):
     effects: Sequence[Effect]
 
 
-@dataclass(slots=True)
-class _Touched:
-    """What a batch does to one value: a fate that outweighs every change, or changes by place."""
-
-    kind: Kind
-    identifier: int | str
-    fate: str = ""
-    places: dict[bytes, list[bytes]] | None = None
-
-
 class Write(NamedTuple):
     """One command for one value; if it answers 0 the value has to be loaded."""
 
     key: bytes
     data: bytes
-    reference: Reference
+    subject: tuple[Kind, int | str]
 
 
 class Batch:
@@ -47,44 +36,48 @@ class Batch:
 
     def __init__(self, routed: Iterable[Routed]) -> None:
         self._applier = Applier()
-        self._touched: dict[tuple[bytes, int | str], _Touched] = {}
+        # For each value, places and changes in turn; and the fates, which outweigh every change.
+        self._changes: dict[bytes, dict[int | str, list[bytes]]] = {kind.prefix: {} for kind in KINDS}
+        self._fates: dict[bytes, dict[int | str, str]] = {kind.prefix: {} for kind in KINDS}
         for place, effects in routed:
-            for effect in effects:
-                self._add(place, effect)
+            for kind, identifier, does in effects:
+                changes = self._changes[kind.prefix]
+                found = changes.get(identifier)
+                if type(does) is bytes:
+                    if found is None:
+                        changes[identifier] = [place, does]
+                    else:
+                        found += (place, does)
+                else:
+                    self._meet(kind, identifier, str(does))
 
-    def _add(self, place: bytes, effect: Effect) -> None:
-        kind, identifier, does = effect
-        touched = self._touched.get((kind.prefix, identifier))
-        if touched is None:
-            touched = self._touched[kind.prefix, identifier] = _Touched(kind, identifier)
-        if isinstance(does, bytes):
-            if touched.places is None:
-                touched.places = {}
-            touched.places.setdefault(place, []).append(does)
-        elif does == GONE or (does == FORGET and touched.fate != GONE):
-            touched.fate = does
-        else:
-            assert does in (PRESENT, FORGET)
+    def _meet(self, kind: Kind, identifier: int | str, fate: str) -> None:
+        self._changes[kind.prefix].setdefault(identifier, [])
+        fates = self._fates[kind.prefix]
+        if fate == GONE or (fate == FORGET and fates.get(identifier) != GONE):
+            fates[identifier] = fate
 
     def writes(self) -> Iterator[Write]:
         """The commands, in no order that matters: each value has one."""
-        for touched in self._touched.values():
-            kind, identifier = touched.kind, touched.identifier
-            key = kind.key(identifier)
-            reference = (kind, identifier if isinstance(identifier, int) else UUID(identifier))
-            if touched.fate:
-                command = incremental.gone(key) if touched.fate == GONE else incremental.forget(key)
-                yield Write(key, command.data, reference)
-            else:
-                groups = [place + b"".join(changes) for place, changes in (touched.places or {}).items()]
-                yield Write(key, self._applier.apply(kind, key, groups), reference)
+        for kind in KINDS:
+            start, fates, apply = kind.key_start(), self._fates[kind.prefix], self._applier.packer(kind)
+            for identifier, changes in self._changes[kind.prefix].items():
+                key = b"%b%b}" % (start, str(identifier).encode())
+                fate = fates.get(identifier) if fates else None
+                if fate is not None:
+                    data = (incremental.gone(key) if fate == GONE else incremental.forget(key)).data
+                elif len(changes) == 2:
+                    data = apply(key, (changes[0] + changes[1],))
+                else:
+                    data = apply(key, _groups(changes))
+                yield Write(key, data, (kind, identifier))
 
-    def complete(self, references: Sequence[Reference], replies: Sequence[object]) -> Effects[int]:
+    def complete(self, subjects: Sequence[tuple[Kind, int | str]], replies: Sequence[object]) -> Effects[int]:
         """Takes in the replies: loads the values that have to be loaded; how many these were."""
-        missing = [
-            reference
-            for reference, reply in zip(references, replies, strict=True)
-            if reply == 0 and not self._touched[reference[0].prefix, _identifier(reference)].fate
+        missing: list[Reference] = [
+            (kind, _id(identifier))
+            for (kind, identifier), reply in zip(subjects, replies, strict=True)
+            if reply == 0 and identifier not in self._fates[kind.prefix]
         ]
         if missing:
             yield from incremental.complete(missing, self._applier.token)
@@ -98,9 +91,16 @@ def apply(routed: Iterable[Routed]) -> Effects[int]:
     if not writes:
         return 0
     replies = yield Redis([Command(write.key, write.data) for write in writes])
-    return (yield from batch.complete([write.reference for write in writes], replies))
+    return (yield from batch.complete([write.subject for write in writes], replies))
 
 
-def _identifier(reference: Reference) -> int | str:
-    identifier = reference[1]
-    return identifier if isinstance(identifier, int) else str(identifier)
+def _groups(changes: Sequence[bytes]) -> list[bytes]:
+    """The changes of each place behind the place."""
+    places: dict[bytes, list[bytes]] = {}
+    for at in range(0, len(changes), 2):
+        places.setdefault(changes[at], []).append(changes[at + 1])
+    return [place + b"".join(those) for place, those in places.items()]
+
+
+def _id(identifier: int | str) -> Id:
+    return identifier if isinstance(identifier, int) else UUID(identifier)

@@ -41,7 +41,9 @@ FORGET = "forget"
 PRESENT = "present"
 
 _SNAPSHOT = (0, 0)
-_ALL_BITS = (1 << 64) - 1
+_WHAT = {
+    (field, adds): incremental.what(field, adds) for field in range(max(BOOKMARKS, VOTES) + 1) for adds in (False, True)
+}
 _COUNTED = ("public", "unlisted")
 
 
@@ -74,59 +76,59 @@ def _once_more(effect: Effect, op: str) -> Effect:
 
 
 def _effects(change: RowChange, row: Mapping[str, Any], *, adds: bool) -> list[Effect]:
-    position, transaction = change.position, change.transaction
-
-    def counts(kind: Kind, identifier: int | str, row_id: int, field: int, day: int = 0) -> Effect:
-        return Effect(kind, identifier, incremental.change(position, transaction, row_id, field, adds, day))
-
+    when = incremental.when(change.position, change.transaction)
     match change.table:
         case "likes":
             user, post = row["user_id"], row["post_id"]
             return [
-                counts(STATUS_COUNTS, post, _short(user), LIKES),
-                counts(FLAGS, user, post, FAVOURITED),
+                Effect(STATUS_COUNTS, post, when + _short(user) + _WHAT[LIKES, adds]),
+                Effect(FLAGS, user, when + post.to_bytes(8) + _WHAT[FAVOURITED, adds]),
             ]
         case "bookmarks":
             user, post = row["user_id"], row["post_id"]
             return [
-                counts(STATUS_COUNTS, post, _short(user), BOOKMARKS),
-                counts(FLAGS, user, post, BOOKMARKED),
+                Effect(STATUS_COUNTS, post, when + _short(user) + _WHAT[BOOKMARKS, adds]),
+                Effect(FLAGS, user, when + post.to_bytes(8) + _WHAT[BOOKMARKED, adds]),
             ]
         case "pins":
-            return [counts(FLAGS, row["user_id"], row["post_id"], PINNED)]
+            return [Effect(FLAGS, row["user_id"], when + row["post_id"].to_bytes(8) + _WHAT[PINNED, adds])]
         case "conversation_mutes":
-            return [counts(FLAGS, row["user_id"], row["post_id"], MUTED)]
+            return [Effect(FLAGS, row["user_id"], when + row["post_id"].to_bytes(8) + _WHAT[MUTED, adds])]
         case "poll_votes":
-            return [counts(FLAGS, row["voter_id"], vote(row["poll_id"], row["position"]), VOTES)]
+            chosen = vote(row["poll_id"], row["position"])
+            return [Effect(FLAGS, row["voter_id"], when + chosen.to_bytes(8) + _WHAT[VOTES, adds])]
         case "follows":
             follower, followee = row["follower_id"], row["followee_id"]
+            # Two people who follow each other may share a place in the log.
+            other = bytes(255 - byte for byte in _short(followee))
             return [
-                counts(ACCOUNT_COUNTS, followee, _short(follower), FOLLOWERS),
-                # Two people who follow each other may share a place in the log.
-                counts(ACCOUNT_COUNTS, follower, ~_short(followee) & _ALL_BITS, FOLLOWING),
+                Effect(ACCOUNT_COUNTS, followee, when + _short(follower) + _WHAT[FOLLOWERS, adds]),
+                Effect(ACCOUNT_COUNTS, follower, when + other + _WHAT[FOLLOWING, adds]),
             ]
         case "posts":
-            return _of_post(change, row, counts, adds=adds)
+            return _of_post(row, when, adds=adds)
         case "users" if change.op == "d":
             return [Effect(ACCOUNT_COUNTS, row["id"], GONE), Effect(FLAGS, row["id"], GONE)]
         case _:
             return []
 
 
-def _of_post(change: RowChange, row: Mapping[str, Any], counts: Any, *, adds: bool) -> list[Effect]:
+def _of_post(row: Mapping[str, Any], when: bytes, *, adds: bool) -> list[Effect]:
     post, author, original, parent = row["id"], row["author_id"], row["repost_of_id"], row["in_reply_to_id"]
+    row_id = post.to_bytes(8)
     # New posts are read at once by many, so their counts are loaded before anybody asks.
     effects = [Effect(STATUS_COUNTS, post, PRESENT if adds else GONE)]
     if row["visibility"] != "direct":
-        effects.append(counts(ACCOUNT_COUNTS, author, post, STATUSES, day_of_text(row["created_at"])))
+        what = incremental.what(STATUSES, adds, day_of_text(row["created_at"]))
+        effects.append(Effect(ACCOUNT_COUNTS, author, when + row_id + what))
     if original:
-        effects.append(counts(STATUS_COUNTS, original, post, REPOSTS))
-        effects.append(counts(FLAGS, author, original, REBLOGGED))
+        effects.append(Effect(STATUS_COUNTS, original, when + row_id + _WHAT[REPOSTS, adds]))
+        effects.append(Effect(FLAGS, author, when + original.to_bytes(8) + _WHAT[REBLOGGED, adds]))
     if parent and row["visibility"] in _COUNTED:
-        effects.append(counts(STATUS_COUNTS, parent, post, REPLIES))
+        effects.append(Effect(STATUS_COUNTS, parent, when + row_id + _WHAT[REPLIES, adds]))
     return effects
 
 
-def _short(user: str) -> int:
+def _short(user: str) -> bytes:
     """Eight bytes that tell a user from the others whose rows share a place in the log: the random end of the id."""
-    return int(user[19:23] + user[24:], 16)
+    return bytes.fromhex(user[19:23] + user[24:])

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from fanline.resp import bulk
+from fanline.resp import bulk, pack
 from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, call, command
 
@@ -60,8 +60,11 @@ SNAPSHOT = """pg_current_snapshot()::text AS snapshot,
 _CIRCLE = 0xFFFFFFFF
 _SIZE = struct.Struct(">I")
 _BASE = struct.Struct(">cQQIH")
-_CHANGE = struct.Struct(">QQIQBBI")
+_WHEN = struct.Struct(">QQI")
+_WHAT = struct.Struct(">BBI")
 _PLACE = struct.Struct(">BH")
+_APPLY = pack(b"FCALL", b"incremental_apply", b"1")[4:]
+"""The command's first words without their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,11 @@ class Kind:
 
     def key(self, identifier: Id | str) -> bytes:
         """The key of a value."""
-        return generations.key(self.prefix, MODEL, str(identifier).encode())
+        return self.key_start() + b"%b}" % str(identifier).encode()
+
+    def key_start(self) -> bytes:
+        """What every key begins with, up to the identifier; a closing brace comes after it."""
+        return generations.key(self.prefix, MODEL, b"")[:-1]
 
 
 Reference = tuple[Kind, Id]
@@ -118,29 +125,43 @@ def place(topic: int, partition: int) -> bytes:
     return _PLACE.pack(topic, partition)
 
 
-def change(
-    position: tuple[int, int], transaction: int | None, row_id: int, field: int, adds: bool, day: int = 0
-) -> bytes:
-    """One change of one field: `row_id` names the row among those of its table that may change the same value."""
-    return _CHANGE.pack(position[0], position[1], transaction or 0, row_id, field, adds, day)
+def when(position: tuple[int, int], transaction: int | None) -> bytes:
+    """How a change begins: its place in the log and its transaction.
+
+    Then come eight bytes that name the row among those of its table that may change the same value, and `what`.
+    """
+    return _WHEN.pack(position[0], position[1], transaction or 0)
+
+
+def what(field: int, adds: bool, day: int = 0) -> bytes:
+    """How a change ends: the field, whether it adds or takes away, and the day."""
+    return _WHAT.pack(field, adds, day)
 
 
 class Applier:
-    """Packs the commands that apply changes; one token for all of them."""
+    """Packs the commands that apply changes, with one token for all of them."""
 
     def __init__(self) -> None:
         self.token = secrets.token_bytes(TOKEN_BYTES)
-        self._settled: dict[bytes, bytes] = {}
 
-    def apply(self, kind: Kind, key: bytes, groups: Sequence[bytes]) -> bytes:
-        """Adds groups of changes (a place and its changes in order) to a value; answers 0 if it has to be loaded."""
-        settled = self._settled.get(kind.prefix)
-        if settled is None:
-            words = (kind.shape, b"1" if kind.sparse else b"0", self.token, b"%d" % SECONDS_TO_LIVE, b"%d" % kind.kept)
-            settled = self._settled[kind.prefix] = b"".join(map(bulk, words))
-        head = b"*%d\r\n$5\r\nFCALL\r\n$17\r\nincremental_apply\r\n$1\r\n1\r\n$%d\r\n%b\r\n%b"
-        start = head % (9 + len(groups), len(key), key, settled)
-        return start + b"".join([b"$%d\r\n%b\r\n" % (len(group), group) for group in groups])
+    def packer(self, kind: Kind) -> Callable[[bytes, Sequence[bytes]], bytes]:
+        """A function of a key and groups of changes (a place, then its changes in order) that gives the command.
+
+        The command answers 0 if the value has to be loaded.
+        """
+        words = (kind.shape, b"1" if kind.sparse else b"0", self.token, b"%d" % SECONDS_TO_LIVE, b"%d" % kind.kept)
+        settled = b"".join(map(bulk, words))
+        one = b"*10\r\n" + _APPLY
+
+        def apply(key: bytes, groups: Sequence[bytes]) -> bytes:
+            if len(groups) == 1:
+                group = groups[0]
+                # One format, as most values change once in a batch.
+                return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % (one, len(key), key, settled, len(group), group)
+            head = b"*%d\r\n%b$%d\r\n%b\r\n%b" % (9 + len(groups), _APPLY, len(key), key, settled)
+            return head + b"".join(map(bulk, groups))
+
+        return apply
 
 
 def forget(key: bytes) -> Command:
