@@ -19,6 +19,7 @@ from api.outbox import Outbox
 from api.relationships import relationship
 from api.responses import json_response
 from api.writes import write
+from fanline.content import clean
 from readmodels.entities import Entity
 
 routes = web.RouteTableDef()
@@ -51,6 +52,12 @@ ON CONFLICT (muter_id, muted_id) DO UPDATE SET hide_notifications = %(hide)s, ex
 """
 DELETE_MUTE = "DELETE FROM mutes WHERE muter_id = %(me)s AND muted_id = %(them)s"
 
+UPSERT_NOTE = """
+INSERT INTO account_notes (user_id, target_id, comment) VALUES (%(me)s, %(them)s, %(comment)s)
+ON CONFLICT (user_id, target_id) DO UPDATE SET comment = excluded.comment, updated_at = now()
+"""
+DELETE_NOTE = "DELETE FROM account_notes WHERE user_id = %(me)s AND target_id = %(them)s"
+
 Change = Callable[[Transaction, Outbox, UUID, UUID], Awaitable[None]]
 """What to do in the transaction on behalf of the first person with regard to the second."""
 
@@ -81,6 +88,12 @@ class Mute(Struct):
 
     notifications: bool = True
     duration: Annotated[int, Meta(ge=0, le=MAX_MUTE_SECONDS)] = 0
+
+
+class Note(Struct):
+    """Parameters of POST /api/v1/accounts/:id/note."""
+
+    comment: Annotated[str, Meta(max_length=2_000)] = ""
 
 
 @routes.post("/api/v1/accounts/{id}/follow")
@@ -162,6 +175,18 @@ async def mute(request: web.Request) -> web.Response:
 async def unmute(transaction: Transaction, _outbox: Outbox, me: UUID, them: UUID) -> None:
     """No longer mute."""
     await transaction.execute(DELETE_MUTE, {"me": me, "them": them})
+
+
+@routes.post("/api/v1/accounts/{id}/note")
+async def note(request: web.Request) -> web.Response:
+    """Note something about somebody, for oneself alone; an empty comment removes the note."""
+    form = await read_body(request, Note)
+
+    async def change(transaction: Transaction, _outbox: Outbox, me: UUID, them: UUID) -> None:
+        parameters = {"me": me, "them": them, "comment": clean(form.comment)}
+        await transaction.execute(UPSERT_NOTE if parameters["comment"] else DELETE_NOTE, parameters)
+
+    return await _changed(request, "write:accounts", change)
 
 
 @_offers("/api/v1/follow_requests/{id}/authorize", "write:follows")

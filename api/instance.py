@@ -119,8 +119,12 @@ async def nothing_public(_request: web.Request) -> web.Response:
 
 
 @routes.get("/api/v1/announcements")
-async def announcements(request: web.Request) -> web.Response:
-    """This server announces nothing."""
+@routes.get("/api/v1/domain_blocks")
+@routes.get("/api/v1/endorsements")
+@routes.get("/api/v1/featured_tags")
+@routes.get("/api/v1/scheduled_statuses")
+async def nothing_of_mine(request: web.Request) -> web.Response:
+    """What this server does not have: announcements, other servers to block, things featured, things scheduled."""
     require_user(request)
     return json_response([])
 

@@ -10,7 +10,7 @@ from api.database import Row, Transaction
 from api.entities import load_account_list, load_accounts, load_statuses
 from api.errors import not_found
 from api.outbox import Outbox
-from api.paging import link_header, post_id, read_account_page
+from api.paging import link_header, post_id, read_page
 from api.poll_rows import poll_of_post
 from api.post_rows import original_post_of_anybody, own_post, status_id, visible_post
 from api.responses import json_response
@@ -48,8 +48,8 @@ WHERE {visible("p")} AND {unmuted("p.author_id")}
 ORDER BY t.path
 LIMIT %(limit)s
 """
-SELECT_REPOSTERS = f"""
-SELECT p.author_id AS id FROM posts p WHERE p.repost_of_id = %(id)s AND {visible("p")}
+SELECT_REPOSTS = f"""
+SELECT p.id, p.author_id FROM posts p WHERE p.repost_of_id = %(id)s AND {visible("p")} AND {unmuted("p.author_id")}
 """
 SELECT_EDITS = "SELECT * FROM post_edits WHERE post_id = %(id)s ORDER BY created_at"
 DELETE_POST = "DELETE FROM posts WHERE id = %(id)s"
@@ -133,20 +133,19 @@ async def thread(request: web.Request) -> web.Response:
 
 @routes.get("/api/v1/statuses/{id}/reblogged_by")
 async def reblogged_by(request: web.Request) -> web.Response:
-    """Who reposted the status; by account, in the order of the accounts' ids."""
+    """Who reposted the status, the newest repost first; cursors are the reposts' ids."""
     context = context_of(request)
     viewer, identifier = viewer_of(request), status_id(request)
-    page = read_account_page(request)
+    page = read_page(request, 40, 80)
     parameters = {"id": identifier, "viewer": viewer, **page.parameters()}
 
-    async def body(transaction: Transaction) -> list[Entity]:
+    async def body(transaction: Transaction) -> tuple[list[Row], list[Entity]]:
         await visible_post(transaction, identifier, viewer)
-        rows = await transaction.rows(SELECT_REPOSTERS + page.sql("p.author_id"), parameters)
-        people: list[UUID] = [row["id"] for row in page.newest_first(rows)]
-        return await load_account_list(transaction, people, context.public_url)
+        rows = page.newest_first(await transaction.rows(SELECT_REPOSTS + page.sql("p.id"), parameters))
+        return rows, await load_account_list(transaction, [row["author_id"] for row in rows], context.public_url)
 
-    accounts = await context.database.read(body)
-    headers = link_header(request, context.public_url, accounts[0]["id"], accounts[-1]["id"]) if accounts else {}
+    rows, accounts = await context.database.read(body)
+    headers = link_header(request, context.public_url, rows[0]["id"], rows[-1]["id"]) if rows else {}
     return json_response(accounts, headers=headers)
 
 

@@ -149,6 +149,15 @@ async def test_a_mute_lasts_as_long_as_it_says(api: Api) -> None:
     assert (await act(api, ann, "unmute", bob))["muting"] is False
 
 
+async def test_a_note_is_for_the_one_who_wrote_it(api: Api) -> None:
+    ann, bob = await api.people("ann", "bob")
+    assert (await act(api, ann, "note", bob, comment=" met in Oslo "))["note"] == "met in Oslo"
+    assert (await act(api, ann, "note", bob, comment="and in Rome"))["note"] == "and in Rome"
+    assert (await relation(api, bob, ann))["note"] == ""
+    assert (await act(api, ann, "note", bob))["note"] == ""
+    (await api.post(f"/api/v1/accounts/{bob.id}/note", ann, json={"comment": "x" * 2_001})).fails(422)
+
+
 async def test_a_follower_can_be_removed(api: Api) -> None:
     ann, bob = await api.people("ann", "bob")
     await act(api, bob, "follow", ann)

@@ -245,6 +245,10 @@ async def test_a_repost_is_made_once_counted_and_taken_back(api: Api) -> None:
     assert [account["id"] for account in people] == [bob.id]
     through = (await api.post(f"/api/v1/statuses/{repost['id']}/reblog", ann)).ok()
     assert through["reblog"]["id"] == posted["id"]
+    page = await api.get(f"/api/v1/statuses/{posted['id']}/reblogged_by?limit=1")
+    assert [account["id"] for account in page.ok()] == [ann.id]
+    rest = await api.get(page.headers["Link"].split(">")[0].lstrip("<"))
+    assert [account["id"] for account in rest.ok()] == [bob.id]
     undone = (await api.post(f"/api/v1/statuses/{posted['id']}/unreblog", bob)).ok()
     assert (undone["id"], undone["reblogged"], undone["reblogs_count"]) == (posted["id"], False, 1)
     (await api.get(f"/api/v1/statuses/{repost['id']}", ann)).fails(404)

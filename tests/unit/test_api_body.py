@@ -144,3 +144,19 @@ def test_any_form_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
         to_struct(nest(pairs), Form)
     except ApiError as error:
         assert error.status in (400, 422)  # noqa: PT017
+
+
+def test_objects_in_an_array_begin_anew_where_a_name_comes_again() -> None:
+    pairs = [
+        ("words[][word]", "a"),
+        ("words[][whole]", "1"),
+        ("words[][word]", "b"),
+        ("words[][tags][]", "x"),
+        ("words[][tags][]", "y"),
+    ]
+    assert nest(pairs) == {"words": [{"word": "a", "whole": "1"}, {"word": "b", "tags": ["x", "y"]}]}
+
+
+def test_an_array_of_objects_is_nothing_else_at_once() -> None:
+    with pytest.raises(ApiError, match="both"):
+        nest([("words[a]", "1"), ("words[][word]", "b")])
