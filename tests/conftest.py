@@ -129,9 +129,9 @@ def stack() -> Iterator[Stack]:
         ours |= {"FANLINE_STATE_DIR": str(TEST_STATE), "FANLINE_SERVERS_DIR": str(CHECKOUT / ".fanline" / "servers")}
         # All tests come from one address, and sign up more people in five minutes than an address may.
         ours |= {"FANLINE_RATE_LIMIT": "100000"}
-        # It would repair what tests damage, now and then before they have seen it.
-        ours |= {"FANLINE_AUDIT_ALWAYS": "false"}
         ours |= CHANNELS
+    # It would repair what tests damage, now and then before they have seen it.
+    ours["FANLINE_AUDIT_ALWAYS"] = "false"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ours.items():
             patch.setenv(name, value)
