@@ -36,7 +36,7 @@ SELECT u.id FROM users u WHERE lower(u.username) = %(handle)s AND u.suspended_at
 USERS_BY_PREFIX = f"""
 SELECT u.id FROM users u
 WHERE lower(u.username) >= %(handle)s AND lower(u.username) < %(handle)s || chr(1114109)
-  AND starts_with(lower(u.username), %(handle)s) AND u.suspended_at IS NULL AND {_UNBLOCKED}
+  AND left(lower(u.username), char_length(%(handle)s::text)) = %(handle)s AND u.suspended_at IS NULL AND {_UNBLOCKED}
   AND (u.silenced_at IS NULL OR lower(u.username) = %(handle)s)
 """
 BLOCKERS = "SELECT blocker_id AS id FROM blocks WHERE blocked_id = %(viewer)s LIMIT %(most)s"
@@ -61,7 +61,8 @@ NEWEST_POSTS = f"""{_POSTS} p.id IN (
   ) AND {_PUBLIC}"""
 TAGS_BY_PREFIX = f"""
 SELECT h.name FROM hashtags h
-WHERE h.name >= %(name)s AND h.name < %(name)s || chr(1114109) AND starts_with(h.name, %(name)s) AND {_USED}
+WHERE h.name >= %(name)s AND h.name < %(name)s || chr(1114109)
+  AND left(h.name, char_length(%(name)s::text)) = %(name)s AND {_USED}
 ORDER BY h.name LIMIT %(limit)s OFFSET %(offset)s
 """
 TAG_BY_NAME = f"SELECT h.name FROM hashtags h WHERE h.name = %(name)s AND {_USED}"
@@ -145,7 +146,11 @@ def conditions_of(text: SearchText, page: Page, author: UUID | None) -> tuple[st
     for name, wanted in text.flags.items():
         add(_FLAGS[name] if wanted else f"NOT ({_FLAGS[name]})")
     if text.language is not None:
-        add("(p.language = %(language)s OR starts_with(p.language, %(language)s || '-'))", language=text.language)
+        add(
+            "(p.language = %(language)s"
+            " OR left(p.language, char_length(%(language)s::text) + 1) = %(language)s || '-')",
+            language=text.language,
+        )
     if author is not None:
         add("p.author_id = %(author)s::uuid", author=author)
     if text.since is not None:
