@@ -19,8 +19,8 @@ RESERVED = frozenset(["admin", "administrator", "root", "support", "system", "fa
 
 INSERT_USER = "INSERT INTO users (id, username) VALUES (%(id)s, %(username)s)"
 INSERT_IDENTITY = """
-INSERT INTO identities (user_id, email, password_hash, locale, confirmed_at)
-VALUES (%(id)s, %(email)s, %(password_hash)s, %(locale)s, now())
+INSERT INTO identities (user_id, email, password_hash, locale)
+VALUES (%(id)s, %(email)s, %(password_hash)s, %(locale)s)
 """
 SELECT_SIGN_IN = """
 SELECT i.user_id, i.password_hash, u.suspended_at
