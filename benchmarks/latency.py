@@ -56,7 +56,7 @@ async def measure(settings: Settings, stores: Stores) -> Posted:
             people: list[UUID] = loaded.ids
             await warm(stores, reader, people)
             crowd = Crowd(graph, people, set(range(AUTHORS, AUTHORS + READERS)), tokens)
-            plain = Mix(replies=0, reposts=0, deletes=0)
+            plain = Mix(replies=0, reposts=0, deletes=0, favourites=0, bookmarks=0, hashtags=0)
             for posts, seed in ((WARM_UP_POSTS, 1), (round(RATE * SECONDS), 2)):
                 steps = plan(graph, posts, RATE, writers=range(AUTHORS), seed=seed, mix=plain)
                 posted = await post_and_watch(settings, crowd, steps, reader, JOURNEYS_PER_SECOND, wait)

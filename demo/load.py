@@ -45,7 +45,8 @@ def tokens_by_number(steps: Sequence[Step], ids: Sequence[UUID], tokens: Mapping
 def summary_line(outcome: Outcome) -> str:
     """What a load came to, in one line."""
     written = len(outcome.acknowledged)
-    parts = [f"{written:,} posts and {len(outcome.deleted):,} deletes in {outcome.seconds:.1f} s"]
+    rest = f"{outcome.engagements:,} favourites and bookmarks and {len(outcome.deleted):,} deletes"
+    parts = [f"{written:,} posts, {rest} in {outcome.seconds:.1f} s"]
     if outcome.seconds > 0:
         parts.append(f"{written / outcome.seconds:.0f} posts/s")
     if written:

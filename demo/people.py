@@ -46,6 +46,7 @@ class Loaded:
 
     ids: list[UUID]
     """The person's id for each number in the graph."""
+    usernames: list[str]
     new_people: int
     new_follows: int
 
@@ -90,7 +91,7 @@ def load_graph(
         progress("follows", start + len(part), len(graph.follows))
     # Without statistics the planner takes the new tables for empty and walks them whole.
     connection.execute("ANALYZE users, identities, follows, posts")
-    return Loaded(ids, people, follows)
+    return Loaded(ids, usernames, people, follows)
 
 
 def _copy(connection: psycopg.Connection[Any], table: str, columns: str, rows: Iterable[Sequence[object]]) -> None:

@@ -16,11 +16,17 @@ class Kind(StrEnum):
     REPLY = "reply"
     REPOST = "repost"
     DELETE = "delete"
+    FAVOURITE = "favourite"
+    BOOKMARK = "bookmark"
+
+
+BESIDES = (Kind.DELETE, Kind.FAVOURITE, Kind.BOOKMARK)
+"""Kinds that write no post: they come on top of the posts of a plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request. `target` is the number of the earlier step whose post is answered, repeated or deleted."""
+    """One request. `target` is the number of the earlier step whose post it is about."""
 
     at: float
     """Seconds after the start."""
@@ -32,11 +38,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Shares of the steps that are no plain post."""
+    """Shares of the posts that are no plain ones, and how many of the other steps come with a post."""
 
     replies: float = 0.1
     reposts: float = 0.08
     deletes: float = 0.02
+    favourites: float = 0.5
+    bookmarks: float = 0.05
+    hashtags: float = 0.3
 
 
 _SUBJECTS = (
@@ -51,6 +60,8 @@ _SUBJECTS = (
 )
 _VERBS = ("keeps", "forgot", "found", "painted", "repaired", "recommends", "hums about", "waited for")
 _OBJECTS = ("an old map", "the first snow", "a quiet song", "the blue door", "fresh bread", "two kites", "the lost key")
+# The first ones are used most.
+_HASHTAGS = ("snow", "harbour", "bread", "music", "trains", "foxes", "kites", "gardens")
 # How far back replies, reposts and deletes reach, in steps; people answer what is new.
 _RECENT = 2_000
 # A target this close may still be on its way when its answer is due.
@@ -68,8 +79,9 @@ def plan(
 ) -> list[Step]:
     """`posts` writes at `rate` a second, evenly spaced, by people drawn from `writers` (everybody if None).
 
-    Replies and reposts are of posts that are at least a second old by people whom the writer follows. A delete takes
-    a post of the writer's own. Where there is no such post, a plain one is written. Deletes come on top of `posts`.
+    Replies, reposts, favourites and bookmarks are of posts that are at least a second old by people whom the writer
+    follows. A delete takes a post of the writer's own. Where there is no such post, a plain one is written. Deletes,
+    favourites and bookmarks come on top of `posts`.
     """
     if posts < 0 or rate <= 0:
         raise ConfigurationError("The number of posts cannot be negative, and their rate must be above 0.")
@@ -79,6 +91,7 @@ def plan(
     steps: list[Step] = []
     by_author: dict[int, list[int]] = {}
     reposted: set[tuple[int, int]] = set()
+    engaged: set[tuple[Kind, int, int]] = set()
     for number in range(posts):
         at = number / rate
         person = chance.choice(people)
@@ -97,7 +110,14 @@ def plan(
             reposted.add((person, target))
         else:
             by_author.setdefault(person, []).append(len(steps))
-        steps.append(Step(at, kind, person, target, "" if kind is Kind.REPOST else _text(chance)))
+        steps.append(Step(at, kind, person, target, "" if kind is Kind.REPOST else _text(chance, shares)))
+        for besides, share in ((Kind.FAVOURITE, shares.favourites), (Kind.BOOKMARK, shares.bookmarks)):
+            if chance.random() < share:
+                fan = chance.choice(people)
+                liked = _answerable(chance, graph, fan, steps, by_author, at)
+                if liked is not None and (besides, fan, liked) not in engaged:
+                    engaged.add((besides, fan, liked))
+                    steps.append(Step(at, besides, fan, liked))
     return steps
 
 
@@ -133,5 +153,8 @@ def _answerable(
     return None
 
 
-def _text(chance: random.Random) -> str:
-    return f"{chance.choice(_SUBJECTS)} {chance.choice(_VERBS)} {chance.choice(_OBJECTS)}."
+def _text(chance: random.Random, mix: Mix) -> str:
+    text = f"{chance.choice(_SUBJECTS)} {chance.choice(_VERBS)} {chance.choice(_OBJECTS)}."
+    if chance.random() < mix.hashtags:
+        text += f" #{_HASHTAGS[min(chance.randrange(len(_HASHTAGS)), chance.randrange(len(_HASHTAGS)))]}"
+    return text

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from demo.plan import Kind, Step
+from demo.plan import BESIDES, Kind, Step
 from fanline.errors import DependencyUnavailable
 
 RETRY_SECONDS = 60.0
@@ -18,6 +18,7 @@ RETRY_SECONDS = 60.0
 # More connections than the API has workers for only queue inside the API; this many keep it busy.
 _CONNECTIONS = 64
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
+_ACTIONS = {Kind.REPOST: "reblog", Kind.FAVOURITE: "favourite", Kind.BOOKMARK: "bookmark"}
 _NO_ANSWER = (aiohttp.ClientConnectionError, aiohttp.ServerTimeoutError, TimeoutError)
 
 
@@ -37,6 +38,8 @@ class Outcome:
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
+    engagements: int = 0
+    """Favourites and bookmarks that were acknowledged."""
     failures: list[str] = field(default_factory=list)
     retries: int = 0
     seconds: float = 0.0
@@ -50,7 +53,7 @@ class Outcome:
 
 
 class Poster:
-    """Sends one plan. `outcome` fills while `run` goes on."""
+    """Sends one plan; `outcome` fills while `run` goes on. With `usernames`, replies mention those whom they answer."""
 
     def __init__(
         self,
@@ -58,12 +61,14 @@ class Poster:
         steps: Sequence[Step],
         tokens: Mapping[int, str],
         *,
+        usernames: Sequence[str] = (),
         on_acknowledged: Callable[[Acknowledged], None] = lambda acknowledged: None,
     ) -> None:
         self.outcome = Outcome()
         self._base_url = base_url.rstrip("/")
         self._steps = steps
         self._tokens = tokens
+        self._usernames = usernames
         self._on_acknowledged = on_acknowledged
         self._posts: list[asyncio.Future[int | None]] = []
         self._doomed = {step.target for step in steps if step.kind is Kind.DELETE}
@@ -103,7 +108,7 @@ class Poster:
             self._posts[number].set_result(post_id)
 
     async def _send(self, session: aiohttp.ClientSession, step: Step, target: int | None) -> int | None:
-        method, path, body = _request(step, target)
+        method, path, body = _request(step, target, self._mention(step))
         headers = {"Authorization": f"Bearer {self._tokens[step.person]}", "Idempotency-Key": str(uuid4())}
         give_up = time.monotonic() + RETRY_SECONDS
         while True:
@@ -134,21 +139,29 @@ class Poster:
             assert target is not None
             self.outcome.deleted.append(target)
             return None
+        if step.kind in BESIDES:
+            self.outcome.engagements += 1
+            return None
         done = Acknowledged(step, int(str(answer["id"])), sent_at, time.time())
         self.outcome.acknowledged.append(done)
         self._on_acknowledged(done)
         return done.post_id
 
+    def _mention(self, step: Step) -> str:
+        if step.kind is not Kind.REPLY or step.target is None or not self._usernames:
+            return ""
+        return f"@{self._usernames[self._steps[step.target].person]} "
+
     def _fail(self, step: Step, reason: str) -> None:
         self.outcome.failures.append(f"{step.kind} at {step.at:.2f} s: {reason}")
 
 
-def _request(step: Step, target: int | None) -> tuple[str, str, dict[str, str] | None]:
+def _request(step: Step, target: int | None, mention: str) -> tuple[str, str, dict[str, str] | None]:
     if step.kind is Kind.DELETE:
         return "DELETE", f"/api/v1/statuses/{target}", None
-    if step.kind is Kind.REPOST:
-        return "POST", f"/api/v1/statuses/{target}/reblog", None
-    body = {"status": step.text}
+    if step.kind in _ACTIONS:
+        return "POST", f"/api/v1/statuses/{target}/{_ACTIONS[step.kind]}", None
+    body = {"status": mention + step.text}
     if step.kind is Kind.REPLY:
         body["in_reply_to_id"] = str(target)
     return "POST", "/api/v1/statuses", body

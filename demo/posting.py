@@ -35,6 +35,7 @@ class Crowd:
     readers: set[int]
     """Those who never write, whose feeds are watched."""
     tokens: Mapping[UUID, str]
+    usernames: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ async def post_and_watch(
             public_url_of(settings),
             steps,
             tokens_by_number(steps, crowd.ids, crowd.tokens),
+            usernames=crowd.usernames,
             on_acknowledged=watch.on_acknowledged,
         )
         async with aiohttp.ClientSession() as session:

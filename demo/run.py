@@ -25,6 +25,7 @@ from demo.plan import plan
 from demo.poster import Outcome
 from demo.posting import Crowd, post_and_watch
 from demo.progress import Progress
+from demo.showcase import show
 from fanline.errors import BarrierTimeout
 from fanline.settings import Settings
 from readmodels.effects import command
@@ -77,14 +78,17 @@ async def run(settings: Settings, stores: Stores, chosen: Source, posts: int, ra
             writers = [person for person in range(len(loaded.ids)) if person not in readers]
             steps = plan(graph, posts, rate, writers=writers)
             with Panel(console, posts) as panel:
-                crowd = Crowd(graph, loaded.ids, readers, tokens)
+                crowd = Crowd(graph, loaded.ids, readers, tokens, loaded.usernames)
                 posted = await post_and_watch(settings, crowd, steps, reader, JOURNEYS_PER_SECOND, wait, panel.update)
+            shown = await show(url, stores, posted.outcome, tokens)
     outcome = posted.outcome
     say(f"wrote {summary_line(outcome)}")
     for failure in outcome.failures[:5]:
         console.print(f"  {failure}", markup=False, highlight=False)
     summary = summarise(posted.journeys)
     for line in journey_lines(summary, posted.figures):
+        say(line)
+    for line in shown:
         say(line)
     started = time.monotonic()
     with Progress(console) as progress:

@@ -109,7 +109,9 @@ def test_the_last_line_of_the_demo_has_the_fixed_form() -> None:
 
 
 def test_a_load_is_summed_up_in_one_line() -> None:
-    assert summary_line(outcome()) == "1 posts and 0 deletes in 2.0 s, 0 posts/s, POST p50 10 ms p99 10 ms"
+    assert summary_line(outcome()) == (
+        "1 posts, 0 favourites and bookmarks and 0 deletes in 2.0 s, 0 posts/s, POST p50 10 ms p99 10 ms"
+    )
     assert summary_line(outcome("x")).endswith(", 1 failed")
 
 
