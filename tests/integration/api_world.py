@@ -14,6 +14,8 @@ from aiohttp.test_utils import TestServer
 
 from api.app import build_app
 from api.context import CONTEXT, Context
+from api.drain import DRAIN, Drain
+from fanline.metrics import HOME_READS
 from fanline.settings import Settings
 
 SCOPES = "read write follow profile"
@@ -80,6 +82,11 @@ class Api:
         """The application's context."""
         return self._server.app[CONTEXT]  # type: ignore[no-any-return, attr-defined]
 
+    @property
+    def drain(self) -> Drain:
+        """The application's requests under way."""
+        return self._server.app[DRAIN]  # type: ignore[no-any-return, attr-defined]
+
     def url(self, path: str) -> str:
         """Where a path of this API is reached."""
         return str(self._server.make_url(path))
@@ -144,6 +151,16 @@ class Api:
         """Follow somebody; the relationship."""
         entity: dict[str, Any] = (await self.post(f"/api/v1/accounts/{followee.id}/follow", follower)).ok()
         return entity
+
+    async def home_from_redis(self, viewer: Person) -> Any:
+        """The viewer's home timeline, once it is warm and the flows have passed what the viewer wrote."""
+        for _ in range(300):
+            before = HOME_READS.labels("redis", "warm")._value.get()
+            statuses = (await self.get("/api/v1/timelines/home", viewer)).ok()
+            if HOME_READS.labels("redis", "warm")._value.get() > before:
+                return statuses
+            await asyncio.sleep(0.1)
+        raise AssertionError("the home timeline was not read from Redis")
 
 
 @asynccontextmanager

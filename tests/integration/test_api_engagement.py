@@ -319,3 +319,40 @@ async def test_a_page_reads_an_index_in_its_order(api: Api, query: str, index: s
     plan = "\n".join(await api.context.database.transaction(explain))
     assert re.search(rf"Index (Only )?Scan using {index} ", plan), plan
     assert not re.search(r"(?<!Incremental )Sort  ", plan), plan
+
+
+async def test_what_one_does_is_at_home_at_once_and_stays_there(system: Stack, api: Api) -> None:
+    ann, bob = await api.people("ann", "bob")
+    await api.follow(ann, bob)
+    top = await api.status(bob, "top", poll={"options": ["tea", "coffee"], "expires_in": 600})
+    reply = await api.status(bob, "more", in_reply_to_id=top["id"])
+    await api.home_from_redis(ann)
+
+    async def both() -> list[dict[str, dict[str, Any]]]:
+        now = (await api.get("/api/v1/timelines/home", ann)).ok()
+        return [{status["id"]: status for status in page} for page in (now, await api.home_from_redis(ann))]
+
+    for verb in ("favourite", "bookmark", "mute"):
+        await act(api, ann, verb, top)
+    (await api.post(f"/api/v1/polls/{top['poll']['id']}/votes", ann, json={"choices": [1]})).ok()
+    for shown in await both():
+        mine = shown[top["id"]]
+        assert (mine["favourited"], mine["bookmarked"], mine["muted"], mine["favourites_count"]) == (
+            True,
+            True,
+            True,
+            1,
+        )
+        assert (mine["poll"]["own_votes"], mine["poll"]["votes_count"], mine["replies_count"]) == ([1], 1, 1)
+        assert (shown[reply["id"]]["muted"], shown[reply["id"]]["favourited"]) == (True, False)
+    for verb in ("unfavourite", "unbookmark", "unmute"):
+        await act(api, ann, verb, top)
+    (await api.request("PUT", f"/api/v1/statuses/{top['id']}", bob, json={"poll": None, "status": "changed"})).ok()
+    now, _ = await both()
+    assert (now[top["id"]]["favourited"], now[top["id"]]["favourites_count"], now[reply["id"]]["muted"]) == (
+        False,
+        0,
+        False,
+    )
+    bobs = {status["id"]: status for status in await api.home_from_redis(bob)}
+    assert (bobs[top["id"]]["poll"], "changed" in bobs[top["id"]]["content"]) == (None, True)
