@@ -12,7 +12,7 @@ from fanline.settings import get_settings
 TEMPLATES = click.option(
     "--templates",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=plan.TEMPLATES,
+    default=None,
     help="Folder of connector templates; the built-in ones unless given.",
 )
 
@@ -24,7 +24,7 @@ def connectors() -> None:
 
 @connectors.command()
 @TEMPLATES
-def diff(templates: Path) -> None:
+def diff(templates: Path | None) -> None:
     """Show what apply would change; exit 1 when there is anything."""
     pending = False
     for name, changes in connect.diff_all(get_settings(), templates).items():
@@ -43,7 +43,7 @@ def diff(templates: Path) -> None:
 
 @connectors.command()
 @TEMPLATES
-def apply(templates: Path) -> None:
+def apply(templates: Path | None) -> None:
     """Make Kafka Connect run the templates and wait until it does; changes nothing the second time."""
     for applied in connect.apply_all(get_settings(), templates):
         click.echo(f"{applied.name}: {applied.outcome}")

@@ -47,18 +47,26 @@ def placeholders(settings: Settings) -> dict[str, str]:
         "database_name": database.get("dbname", "fanline"),
         "database_sslmode": database.get("sslmode", "prefer"),
         "registry_url": addresses.connect_registry_url(settings),
+        "kafka_servers": addresses.kafka_bootstrap_servers(settings),
         # Debezium's own placeholder, to be passed on as it is.
         "routedByValue": "${routedByValue}",
     }
 
 
-def wanted(settings: Settings, folder: Path = plan.TEMPLATES) -> dict[str, plan.Config]:
+def templates(settings: Settings) -> Path:
+    """The folder of the templates for the database that the settings name."""
+    return plan.TEMPLATES / "cockroach" if settings.database_dialect == "cockroach" else plan.TEMPLATES
+
+
+def wanted(settings: Settings, folder: Path | None = None) -> dict[str, plan.Config]:
     """Every connector that should run, by name."""
     values = placeholders(settings)
-    return {template.name: plan.fill(template, values) for template in plan.load_templates(folder)}
+    return {
+        template.name: plan.fill(template, values) for template in plan.load_templates(folder or templates(settings))
+    }
 
 
-def diff_all(settings: Settings, folder: Path = plan.TEMPLATES) -> dict[str, list[plan.Difference] | None]:
+def diff_all(settings: Settings, folder: Path | None = None) -> dict[str, list[plan.Difference] | None]:
     """By connector, what `apply_all` would change; None for a connector that does not exist yet."""
     with client(settings) as connect:
         result: dict[str, list[plan.Difference] | None] = {}
@@ -68,7 +76,7 @@ def diff_all(settings: Settings, folder: Path = plan.TEMPLATES) -> dict[str, lis
         return result
 
 
-def apply_all(settings: Settings, folder: Path = plan.TEMPLATES) -> list[Applied]:
+def apply_all(settings: Settings, folder: Path | None = None) -> list[Applied]:
     """Make Connect run every template and wait until it does; a second call changes nothing.
 
     A connector that failed is restarted once, a paused one stays paused. Raises `ConnectorRefused` before anything

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import requests
 
-from connectors import plan
+from connectors import cockroach, plan
 from fanline.errors import ConfigurationError, DependencyUnavailable, FanlineError
 
 # Connect answers 409 while its workers rebalance, which an accepted change itself starts, and to some requests 500 with
@@ -104,6 +104,8 @@ class ConnectClient:
 
     def validate(self, name: str, config: plan.Config) -> dict[str, list[str]]:
         """Connect's own verdict: the faults of each field, empty when it accepts the configuration."""
+        if config["connector.class"] == cockroach.CONNECTOR_CLASS and (own := cockroach.faults(config)):
+            return own
         # An unknown class would be answered with an internal server error.
         plugins = sorted(entry["class"] for entry in self._call("GET", "/connector-plugins").json())
         if config["connector.class"] not in plugins:

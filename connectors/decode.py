@@ -14,6 +14,7 @@ from connectors.record_decoder import UNUSABLE, RecordDecoder, patiently
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
 from fanline.changes import RowChange, row_change, table_of
+from fanline.cockroach import cockroach_change, parse_message
 from fanline.errors import MalformedEvent
 from fanline.settings import Settings, get_settings
 
@@ -71,7 +72,9 @@ class ChangeDecoder(RecordDecoder):
         table = self._tables.get(message.topic)
         if table is None:
             table = self._tables[message.topic] = table_of(message.topic)
-        row = row_change(table, patiently(self._decode, value))
+        row = self._row(table, message, value)
+        if row is None:
+            return None
         if self._present is not None and isinstance(message, Replayed):
             row = patiently(self._present, row)
         change = Change(message, row)
@@ -79,6 +82,13 @@ class ChangeDecoder(RecordDecoder):
         if change.change.transaction is not None:
             self._transactions.add(change.change.transaction)
         return made
+
+    def _row(self, table: str, message: Message, value: bytes) -> RowChange | None:
+        """The row change; None for a message of CockroachDB's that tells of no row."""
+        record = parse_message(table, value) if value.startswith(b"{") else patiently(self._decode, value)
+        if "__op" not in record and ("after" in record or "resolved" in record):
+            return cockroach_change(table, record, message.key)
+        return row_change(table, record)
 
     def wait(self) -> None:
         """Returns when queries see what the batch's transactions have committed."""

@@ -48,7 +48,7 @@ class RowChange:
     `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key and
     `MORE_COLUMNS`). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it,
     its own LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. Of a row that a
-    snapshot has read it is (0, 0). `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
+    snapshot has read it is (0, 0). From CockroachDB it is the hybrid logical clock: nanoseconds, logical part. `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
     reading's). `transaction` is the 32-bit id of the Postgres transaction; None for a row that a snapshot has read and
     for databases that have none.
     """
@@ -76,7 +76,8 @@ def row_change(table: str, record: dict[str, Any]) -> RowChange:
     try:
         op = record.pop("__op")
         deleted = record.pop("__deleted")
-        sequence = record.pop("__source_sequence")
+        hlc = record.pop("__source_ts_hlc", None)
+        sequence = record.pop("__source_sequence") if hlc is None else None
         source_ms = record.pop("__source_ts_ms")
         transaction = record.pop("__source_txId", None)
     except KeyError as error:
@@ -88,6 +89,8 @@ def row_change(table: str, record: dict[str, Any]) -> RowChange:
         record = deleted_row(table, record)
     if not isinstance(source_ms, int):
         raise MalformedEvent(f"The change of {table} has no time.")
+    if hlc is not None:
+        return RowChange(table, cast(Op, op), record, parse_hlc(table, hlc), source_ms)
     if op == "r":
         return RowChange(table, "r", record, (0, 0), source_ms)
     if transaction is not None and not isinstance(transaction, int):
@@ -104,6 +107,15 @@ def deleted_row(table: str, row: dict[str, Any]) -> dict[str, Any]:
     except KeyError as error:
         raise MalformedEvent(f"The delete of {table} lacks its key {error.args[0]}.") from error
     return kept | {column: row[column] for column in MORE_COLUMNS.get(table, ()) if column in row}
+
+
+def parse_hlc(table: str, hlc: object) -> tuple[int, int]:
+    """CockroachDB's hybrid logical clock, such as `1747243394200039000.0000000002`: nanoseconds, and the logical part."""
+    try:
+        wall, _, logical = cast(str, hlc).partition(".")
+        return int(wall), int(logical or "0")
+    except (AttributeError, ValueError) as error:
+        raise MalformedEvent(f"The change of {table} has no place: {hlc!r}.") from error
 
 
 def parse_sequence(table: str, sequence: object) -> tuple[int, int]:

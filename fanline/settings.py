@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,6 +40,9 @@ class Settings(BaseSettings):
     # Servers' addresses; empty means the local stack's.
     database_url: SecretStr = Field(
         SecretStr(""), description="Postgres or CockroachDB connection URL; empty: the local stack."
+    )
+    database_dialect: Literal["postgres", "cockroach"] = Field(
+        "postgres", description="What database_url leads to: decides which connectors `fanline connectors` runs."
     )
     redis_url: SecretStr = Field(SecretStr(""), description="Redis or Valkey URL; empty: the local stack.")
     redis_cluster: bool = Field(False, description="Whether redis_url names a node of a Redis Cluster.")
