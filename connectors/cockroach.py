@@ -66,9 +66,9 @@ def faults(config: Mapping[str, str]) -> dict[str, list[str]]:
         ("cockroachdb.changefeed.resolved.interval", _DURATION, "a duration such as 10s"),
         ("cockroachdb.changefeed.sink.uri", _SINK, "kafka://host:port"),
     ):
-        value = config.get(key)
-        if value and not pattern.fullmatch(value):
-            found[key] = [f"is {value!r}, not {what}"]
+        given = config.get(key)
+        if given and not pattern.fullmatch(given):
+            found[key] = [f"is {given!r}, not {what}"]
     for kind in ("table", "column", "schema"):
         if {f"{kind}.include.list", f"{kind}.exclude.list"} <= config.keys():
             found[f"{kind}.exclude.list"] = [f"and {kind}.include.list exclude each other"]

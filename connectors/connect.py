@@ -11,6 +11,7 @@ from connectors import plan
 from connectors.connect_client import POLL_SECONDS, ConnectClient, ConnectorRefused
 from fanline import addresses
 from fanline.settings import Settings
+from migrations.publications import CAPTURED
 
 # A running task is replaced well within this time after its new configuration is known; until then its old state shows.
 SETTLE_SECONDS = 1.0
@@ -47,6 +48,7 @@ def placeholders(settings: Settings) -> dict[str, str]:
         "database_name": database.get("dbname", "fanline"),
         "database_sslmode": database.get("sslmode", "prefer"),
         "registry_url": addresses.connect_registry_url(settings),
+        "captured_tables": ",".join(f"public.{table}" for table in CAPTURED),
         "kafka_servers": addresses.kafka_bootstrap_servers(settings),
         # Debezium's own placeholder, to be passed on as it is.
         "routedByValue": "${routedByValue}",

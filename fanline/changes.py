@@ -48,7 +48,8 @@ class RowChange:
     `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key and
     `MORE_COLUMNS`). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it,
     its own LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. Of a row that a
-    snapshot has read it is (0, 0). From CockroachDB it is the hybrid logical clock: nanoseconds, logical part. `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
+    snapshot has read it is (0, 0). From CockroachDB it is the hybrid logical clock: nanoseconds, logical part.
+    `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
     reading's). `transaction` is the 32-bit id of the Postgres transaction; None for a row that a snapshot has read and
     for databases that have none.
     """
@@ -110,7 +111,7 @@ def deleted_row(table: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_hlc(table: str, hlc: object) -> tuple[int, int]:
-    """CockroachDB's hybrid logical clock, such as `1747243394200039000.0000000002`: nanoseconds, and the logical part."""
+    """CockroachDB's hybrid logical clock, such as `1747243394200039000.0000000002`: nanoseconds, logical part."""
     try:
         wall, _, logical = cast(str, hlc).partition(".")
         return int(wall), int(logical or "0")

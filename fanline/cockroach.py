@@ -8,8 +8,8 @@ Understood, with or without a `schema` beside a `payload`:
     resolved            {"resolved"}: no row
 
 A change's place is its hybrid logical clock, `source.ts_hlc` or `updated`; never `ts_ns`, which is when the changefeed
-worked on it. Sources: CockroachDB's "Changefeed Messages" and "Changefeed Message Envelope" (v25.2), and the connector's
-CockroachDBSourceInfoStructMaker. The messages in those pages are the tests' fixtures.
+worked on it. Sources: CockroachDB's "Changefeed Messages" and "Changefeed Message Envelope" (v25.2), and the
+connector's CockroachDBSourceInfoStructMaker. The messages in those pages are the tests' fixtures.
 """
 
 import json

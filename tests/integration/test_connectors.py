@@ -195,3 +195,15 @@ def test_a_connect_that_is_down_is_named_in_one_sentence():
         pytest.raises(DependencyUnavailable, match=r"^Kafka Connect does not answer at http://127\.0\.0\.1:1\.$"),
     ):
         client.names()
+
+
+def test_the_template_for_cockroachdb_is_taken_and_its_faults_are_named_before_anything_is_changed(ready):
+    settings = ready.settings.model_copy(update={"database_dialect": "cockroach"})
+    config = connect.wanted(settings)["fanline-cdc-cockroach"]
+    with connect.client(settings) as client:
+        assert client.validate("fanline-cdc-cockroach", config) == {}
+        # Kafka Connect itself sees wrong types; the rest is ours to see (tests/unit/test_cockroach.py).
+        assert client.validate("x", config | {"poll.interval.ms": "soon"}).keys() == {"poll.interval.ms"}
+        assert client.validate("x", config | {"snapshot.mode": "sometimes"}).keys() == {"snapshot.mode"}
+    done = ready.fanline("connectors", "diff", check=False)
+    assert "cockroach" not in done.stdout
