@@ -50,6 +50,11 @@ class PresentRows:
             return RowChange(change.table, "r", row, (0, 0), now_ms)
         return RowChange(change.table, "d", deleted_row(change.table, change.row), (0, 0), now_ms)
 
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
     def _key(self, table: str) -> list[str]:
         if table not in self._keys:
             found = self._execute(PRIMARY_KEY, {"table": table}).fetchall()
@@ -89,8 +94,7 @@ def captured(value: Any, *, as_json: bool = False) -> Any:
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, datetime):
-        text = value.astimezone(UTC).replace(tzinfo=None).isoformat()
-        return (text.rstrip("0").rstrip(".") if "." in text else text) + "Z"
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
     if isinstance(value, list):
         return [captured(each) for each in value]
     return value

@@ -143,8 +143,8 @@ def test_bytes_are_shown_as_text_or_in_hexadecimal_digits_and_cut() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05Z"),
-        (datetime(2026, 1, 2, 3, 4, 5, 120_000, tzinfo=UTC), "2026-01-02T03:04:05.12Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05.000000Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, 120_000, tzinfo=UTC), "2026-01-02T03:04:05.120000Z"),
         (datetime(2026, 1, 2, 3, 0, 0, 1, tzinfo=timezone(timedelta(hours=2))), "2026-01-02T01:00:00.000001Z"),
         (UUID(int=5), "00000000-0000-0000-0000-000000000005"),
         ([UUID(int=5)], ["00000000-0000-0000-0000-000000000005"]),
