@@ -10,8 +10,8 @@ from api.accounts import account_id, require_account
 from api.auth.principal import require_user, viewer_of
 from api.body import query_parameters
 from api.context import context_of
-from api.database import Transaction
-from api.entities import load_account_list
+from api.database import Row, Transaction
+from api.entities import load_accounts
 from api.errors import unprocessable
 from api.paging import link_header, read_account_page
 from api.responses import json_response
@@ -49,7 +49,7 @@ FOLLOWERS = "SELECT f.follower_id AS id FROM follows f WHERE f.followee_id = %(o
 FOLLOWING = "SELECT f.followee_id AS id FROM follows f WHERE f.follower_id = %(owner)s"
 BLOCKS = "SELECT b.blocked_id AS id FROM blocks b WHERE b.blocker_id = %(owner)s"
 MUTES = """
-SELECT m.muted_id AS id FROM mutes m
+SELECT m.muted_id AS id, m.expires_at AS mute_expires_at FROM mutes m
 WHERE m.muter_id = %(owner)s AND (m.expires_at IS NULL OR m.expires_at > now())
 """
 UNBLOCKED = " AND NOT EXISTS (SELECT 1 FROM blocks x WHERE x.blocker_id = {column} AND x.blocked_id = %(viewer)s::uuid)"
@@ -102,7 +102,7 @@ async def blocks(request: web.Request) -> web.Response:
 
 @routes.get("/api/v1/mutes")
 async def mutes(request: web.Request) -> web.Response:
-    """Whom the caller mutes, in the order of their ids."""
+    """Whom the caller mutes and until when, in the order of their ids."""
     return await _people(request, require_user(request, "read:mutes"), MUTES, "m.muted_id")
 
 
@@ -117,12 +117,23 @@ async def _people(request: web.Request, owner: UUID, query: str, column: str) ->
 
     async def body(transaction: Transaction) -> list[Entity]:
         await require_account(transaction, owner)
-        rows = await transaction.rows(query + page.sql(column), parameters)
-        return await load_account_list(transaction, [row["id"] for row in page.newest_first(rows)], context.public_url)
+        rows = {
+            row["id"]: row for row in page.newest_first(await transaction.rows(query + page.sql(column), parameters))
+        }
+        accounts = await load_accounts(transaction, rows, context.public_url)
+        return [accounts[identifier] | _more(row) for identifier, row in rows.items() if identifier in accounts]
 
     accounts = await context.database.read(body)
     headers = link_header(request, context.public_url, accounts[0]["id"], accounts[-1]["id"]) if accounts else {}
     return json_response(accounts, headers=headers)
+
+
+def _more(row: Row) -> Entity:
+    """What a list says of an account beside the account itself: a mute's end."""
+    if "mute_expires_at" not in row:
+        return {}
+    ends = row["mute_expires_at"]
+    return {"mute_expires_at": None if ends is None else timestamp(ends)}
 
 
 def _entity(row: dict[str, Any]) -> Entity:
