@@ -1,6 +1,7 @@
 """Which of the viewer's filters match the statuses of a page: their `filtered` members."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -49,7 +50,13 @@ def filtered(filters: Filters, page: Sequence[Entry], found: Found, now_ms: int)
 
 
 def _text(status: Status, found: Found) -> str:
-    text = msgspec.json.decode(b"{%b}" % status.members, type=_Text)
+    text = _card_text(status.members)
     poll = found.get(status.poll_key) if status.poll_key is not None else None
-    titles = [option["title"] for option in poll["options"]] if poll else ()
-    return searchable_text(text.content, text.spoiler_text, titles)
+    return "\n".join((text, *(option["title"] for option in poll["options"]))) if poll else text
+
+
+# Popular posts are shown to many; the cache of documents keeps their members, so that these are no copies.
+@lru_cache(maxsize=20_000)
+def _card_text(members: bytes) -> str:
+    text = msgspec.json.decode(b"{%b}" % members, type=_Text)
+    return searchable_text(text.content, text.spoiler_text)

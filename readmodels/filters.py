@@ -47,6 +47,8 @@ class Filter:
     expires_ms: int
     """Unix milliseconds at which it ends; 0: never."""
     pattern: re.Pattern[str] | None
+    folded: tuple[str, ...]
+    """The keywords folded: a text whose folded form has none of them needs no pattern."""
     posts: frozenset[int]
 
 
@@ -69,6 +71,7 @@ def parse_filters(rows: Iterable[dict[str, Any]]) -> Filters:
             action=row["action"],
             expires_ms=row["expires_ms"],
             pattern=_pattern(tuple((word, whole) for word, whole in row["keywords"])),
+            folded=tuple(_fold(word) for word, _ in row["keywords"]),
             posts=frozenset(int(post) for post in row["posts"]),
         )
         for row in rows
@@ -94,10 +97,14 @@ def filter_results(filters: Filters, text: str, post_ids: Collection[int], now_m
     `text` is what `searchable_text` gives, `post_ids` the status' id and that of what it reposts.
     """
     results = []
+    folded = _fold(text)
     for each in filters:
         if each.expires_ms and each.expires_ms <= now_ms:
             continue
-        found = each.pattern.search(text) if each.pattern is not None else None
+        found = None
+        # Hardly any keyword is in hardly any text, and looking for one is a hundred times quicker than the pattern.
+        if each.pattern is not None and any(word in folded for word in each.folded):
+            found = each.pattern.search(text)
         posts = [str(post_id) for post_id in post_ids if post_id in each.posts]
         if found is not None or posts:
             results.append(
@@ -134,6 +141,16 @@ def text_of(status: Entity) -> str:
     poll = status["poll"]
     titles = [option["title"] for option in poll["options"]] if poll else ()
     return searchable_text(status["content"], status["spoiler_text"], titles)
+
+
+# The two letters that patterns take for an i, and folding does not.
+_TURKISH = {0x130: "i", 0x131: "i"}
+
+
+@lru_cache(maxsize=20_000)
+def _fold(text: str) -> str:
+    """A form in which whatever a pattern takes for the same letter is the same; character by character."""
+    return text.translate(_TURKISH).casefold()
 
 
 @lru_cache(maxsize=10_000)

@@ -1,5 +1,7 @@
 """Filters: what matches, what is hidden, and that a filter with an end ends."""
 
+import re
+import sys
 from typing import Any
 
 import msgspec
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanline.content import to_html
-from readmodels.filters import filter_results, hides, parse_filters, searchable_text
+from readmodels.filters import _fold, filter_results, hides, parse_filters, searchable_text
 
 URL = "https://fanline.example"
 NOW = 1_795_353_890_000
@@ -101,6 +103,25 @@ def test_text_is_searched_as_the_author_wrote_it() -> None:
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20))
 def test_every_keyword_is_found_in_itself(word: str) -> None:
     assert matches(word, (word, True)) == [word]
+
+
+def test_whatever_a_pattern_takes_for_the_same_letter_is_the_same_when_folded() -> None:
+    alike: dict[str, set[str]] = {}
+    for letter in map(chr, range(sys.maxunicode + 1)):
+        if letter == letter.lower() == letter.upper() == letter.casefold():
+            continue
+        for form in {letter.lower(), letter.upper(), letter.casefold(), letter.title()}:
+            if len(form) == 1:
+                alike.setdefault(form, set()).add(letter)
+    alike["i"] |= {"\u0130", "\u0131"}
+    checked = 0
+    for form, others in alike.items():
+        pattern = re.compile(re.escape(form), re.IGNORECASE)
+        for letter in others | {other for each in others for other in alike.get(each, ())}:
+            if pattern.fullmatch(letter):
+                checked += 1
+                assert _fold(letter) == _fold(form), (letter, form)
+    assert checked > 2_000
 
 
 def test_filters_survive_the_way_through_a_document() -> None:
