@@ -140,7 +140,12 @@ class CatchUp:
                 at = max(at, identifier)
                 status = rendered.get(identifier)
                 if status is not None and ("media" not in stream.name or status.entity["media_attachments"]):
-                    await self._send(subscription, identifier, status.payload(viewer), sent)
+                    await self._send(
+                        subscription,
+                        identifier,
+                        status.payload(viewer, self._hub.filters(viewer), self._hub.now_ms()),
+                        sent,
+                    )
 
     async def _recent_posts(self, subscription: Subscription, events: list[PostEvent], sent: set[int]) -> None:
         """Those of some posts of the log that home shows or is about to show."""
@@ -150,7 +155,12 @@ class CatchUp:
         for event in sorted(shown, key=lambda each: each.entry.id):
             status = rendered.get(event.entry.id)
             if status is not None:
-                await self._send(subscription, event.entry.id, status.payload(viewer), sent)
+                await self._send(
+                    subscription,
+                    event.entry.id,
+                    status.payload(viewer, self._hub.filters(viewer), self._hub.now_ms()),
+                    sent,
+                )
 
     async def _shown(self, viewer: UUID | None, events: Collection[PostEvent]) -> list[PostEvent]:
         relations = self._hub.viewers.get(viewer) if viewer is not None else None
@@ -180,7 +190,11 @@ class CatchUp:
                 or hides(relations, event.author, self._hub.now_ms())
             ):
                 continue
-            payload = b"%d" % event.entry.id if status is None else status.payload(viewer)
+            payload = (
+                b"%d" % event.entry.id
+                if status is None
+                else status.payload(viewer, self._hub.filters(viewer), self._hub.now_ms())
+            )
             happening = Happening(event.event, event.entry.id, payload, event.log_ms)
             await subscription.client.put_patiently(subscription, happening)
 

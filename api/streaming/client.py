@@ -17,6 +17,7 @@ UPDATE = "update"
 EDIT = "status.update"
 DELETE = "delete"
 NOTIFICATION = "notification"
+FILTERS_CHANGED = "filters_changed"
 
 
 class Ended(StrEnum):
@@ -37,7 +38,7 @@ class Happening:
     id: int
     payload: bytes
     log_ms: int = 0
-    _text: bytes | None = None
+    _text: bytes | None = field(default=None, init=False)
 
     @property
     def text(self) -> bytes:

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
 from api.database import Database
-from api.streaming.client import DELETE, NOTIFICATION, UPDATE, Client, Ended, Happening, Subscription
+from api.streaming.client import DELETE, FILTERS_CHANGED, NOTIFICATION, UPDATE, Client, Ended, Happening, Subscription
 from api.streaming.log import Batch
 from api.streaming.matching import hides, home_audience
 from api.streaming.position import Position
@@ -20,13 +21,13 @@ from fanline.changes import RowChange
 from fanline.clock import Clock
 from fanline.errors import DependencyUnavailable
 from fanline.logging import get_logger
+from readmodels.filters import NO_FILTERS, Filters
 from readmodels.home_rules import PostFacts
 from readmodels.visibility import ALL_RECORDED, ALL_VISIBLE
 
 POSTS = "cdc.posts"
-FOLLOWS = "cdc.follows"
 DISPATCHED = "notification.dispatched"
-TOPICS = (POSTS, FOLLOWS, "cdc.blocks", "cdc.mutes", DISPATCHED)
+TOPICS = (POSTS, "cdc.follows", "cdc.blocks", "cdc.mutes", "cdc.filters", DISPATCHED)
 
 # A commit is visible within microseconds of its record, unless its process has lost the processor.
 VISIBLE_PAUSE_SECONDS = 0.002
@@ -93,6 +94,7 @@ class Hub:
         if not self.clients:
             return
         await self._patiently(lambda: self._refresh(relations))
+        self._tell_filters(relations)
         late = self._late(relations, events)
         if events or late:
             await self._patiently(lambda: self._tell_posts(events, late))
@@ -118,6 +120,11 @@ class Hub:
             return {}
         found = await self.renderer.originals(ids)
         return {identifier: PostFacts(*found[identifier]) if identifier in found else None for identifier in ids}
+
+    def filters(self, person: UUID | None) -> Filters:
+        """The filters of somebody who is connected."""
+        relations = self.viewers.get(person) if person is not None else None
+        return NO_FILTERS if relations is None else relations.filters
 
     def now_ms(self) -> int:
         """The time by which mutes end."""
@@ -167,7 +174,17 @@ class Hub:
                     people |= {UUID(change.row["blocker_id"]), UUID(change.row["blocked_id"])}
                 case "mutes":
                     people.add(UUID(change.row["muter_id"]))
+                case "filters":
+                    people.add(UUID(change.row["user_id"]))
         await self.viewers.refresh(self.viewers.connected(people))
+
+    def _tell_filters(self, changes: Collection[RowChange]) -> None:
+        """Somebody's filters have changed; as in Mastodon, clients ask what they are now."""
+        people = {UUID(change.row["user_id"]) for change in changes if change.table == "filters"}
+        for person in people:
+            for subscription in self._by_person.get(person, ()):
+                if subscription.stream.name == USER:
+                    subscription.offer(Happening(FILTERS_CHANGED, 0, b"undefined"))
 
     def _late(self, changes: Collection[RowChange], events: Collection[PostEvent]) -> list[tuple[UUID, PostEvent]]:
         """Posts that came out of the log before the follow that was committed before them."""
@@ -200,22 +217,24 @@ class Hub:
             if event.event != DELETE and (audience[index] or (self._public and event.is_tagged))
         }
         everybody: set[UUID] = set().union(*audience.values())
+        for subscriptions in self._public.values():
+            everybody |= {each.client.viewer for each in subscriptions if each.client.viewer is not None}
         rendered = await self.renderer.statuses(wanted, everybody)
         for index, event in enumerate(told):
             status = rendered.get(event.entry.id)
             if event.event != DELETE and status is None:
                 continue
-            self._tell_home(event, audience[index], status)
+            self._tell_home(event, audience[index], status, now_ms)
             if self._public and event.is_tagged and index < len(events):
                 self._tell_public(event, status, now_ms)
 
-    def _tell_home(self, event: PostEvent, people: Iterable[UUID], status: Rendered | None) -> None:
+    def _tell_home(self, event: PostEvent, people: Iterable[UUID], status: Rendered | None, now_ms: int) -> None:
         shared: dict[bytes, Happening] = {}
         for person in people:
             subscriptions = self._by_person.get(person)
             if not subscriptions:
                 continue
-            payload = b"%d" % event.entry.id if status is None else status.payload(person)
+            payload = b"%d" % event.entry.id if status is None else status.payload(person, self.filters(person), now_ms)
             happening = shared.get(payload)
             if happening is None:
                 happening = shared[payload] = Happening(event.event, event.entry.id, payload, event.log_ms)
@@ -224,16 +243,23 @@ class Hub:
                     self._offer(subscription, happening)
 
     def _tell_public(self, event: PostEvent, status: Rendered | None, now_ms: int) -> None:
-        payload = b"%d" % event.entry.id if status is None else status.shared
-        happening = Happening(event.event, event.entry.id, payload, event.log_ms)
+        shared = Happening(event.event, event.entry.id, b"%d" % event.entry.id, event.log_ms)
+        if status is not None:
+            shared.payload = status.shared
         for stream, subscriptions in self._public.items():
             if not shows_in(stream, event, status):
                 continue
             for subscription in subscriptions:
                 viewer = subscription.client.viewer
                 relations = self.viewers.get(viewer) if viewer is not None else None
-                if not hides(relations, event.author, now_ms):
-                    self._offer(subscription, happening)
+                if hides(relations, event.author, now_ms):
+                    continue
+                happening = shared
+                if status is not None and relations is not None:
+                    payload = status.payload(viewer, relations.filters, now_ms)
+                    if payload is not status.shared:
+                        happening = replace(shared, payload=payload)
+                self._offer(subscription, happening)
 
     async def _tell_notifications(self, dispatched: Iterable[Mapping[str, str]]) -> None:
         wanted: dict[UUID, list[int]] = {}

@@ -1,10 +1,11 @@
 """Payloads: a post is read from the database and encoded once a batch, and shared by all who are told of it.
 
-Only what differs between viewers is encoded apart: the flags of those who have done something with an edited post or
-with the original of a repost.
+Only what differs between viewers is encoded apart: what they have done with an edited post or with the original of a
+repost, and which of their filters match.
 """
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,8 @@ from api.entities import load_statuses
 from api.notification_entities import load_notifications
 from fanline.ids import created_ms
 from readmodels.entities import NO_FLAGS, Entity
+from readmodels.filters import NO_FILTERS, Filters, filter_results, text_of
+from readmodels.polls import poll_flags
 
 FLAGS_OF_VIEWERS = """
 SELECT l.post_id, l.user_id AS viewer, 'favourited' AS flag FROM likes l
@@ -37,14 +40,33 @@ ORIGINALS = "SELECT id, author_id, in_reply_to_account_id FROM posts WHERE id = 
 _encode = msgspec.json.Encoder().encode
 
 
+OWN_VOTES = """
+SELECT poll_id, voter_id AS viewer, position FROM poll_votes
+WHERE poll_id = ANY(%(ids)s::bigint[]) AND voter_id = ANY(%(viewers)s::uuid[]) ORDER BY position
+"""
+
+
+@dataclass(slots=True)
+class Done:
+    """What one viewer has done with a post."""
+
+    flags: set[str] = field(default_factory=set)
+    votes: list[int] = field(default_factory=list)
+
+
 class Rendered:
-    """A Status of the database, as JSON for everybody and for those who have flags on it."""
+    """A Status of the database, as JSON for everybody and for those to whom it looks different."""
 
     def __init__(self, entity: Entity) -> None:
-        self.entity = _with_flags(entity, {})
-        self.shared = _encode(self.entity)
-        self._own: dict[tuple[str, ...], bytes] = {}
-        self._flags: dict[UUID, tuple[str, ...]] = {}
+        self.entity = entity
+        original: Entity | None = entity["reblog"]
+        self.original = original or entity
+        """The entity that has text, poll and flags: that of the original, of a repost."""
+        self.done: dict[UUID, Done] = {}
+        self._ids = (int(entity["id"]), int(self.original["id"]))
+        self._author = UUID(self.original["account"]["id"])
+        self._own: dict[tuple[object, ...], bytes] = {}
+        self.shared = self._encode(Done(), False, [], [])
 
     @property
     def is_limited(self) -> bool:
@@ -57,18 +79,34 @@ class Rendered:
         """Its hashtags, in lower case."""
         return frozenset(tag["name"].lower() for tag in self.entity["tags"])
 
-    def flag(self, viewer: UUID, flag: str) -> None:
-        """Note what a viewer has done with it (with the original, of a repost)."""
-        self._flags[viewer] = tuple(sorted({*self._flags.get(viewer, ()), flag}))
-
-    def payload(self, viewer: UUID | None) -> bytes:
+    def payload(self, viewer: UUID | None, filters: Filters = NO_FILTERS, now_ms: int = 0) -> bytes:
         """The JSON for a viewer."""
-        flags = self._flags.get(viewer) if viewer is not None else None
-        if not flags:
+        if viewer is None:
             return self.shared
-        if flags not in self._own:
-            self._own[flags] = _encode(_with_flags(self.entity, dict.fromkeys(flags, True)))
-        return self._own[flags]
+        done = self.done.get(viewer)
+        asked = self.original["poll"] is not None and viewer == self._author
+        inner: list[Entity] = []
+        outer: list[Entity] = []
+        if filters:
+            text = text_of(self.original)
+            inner = filter_results(filters, text, self._ids[1:], now_ms)
+            outer = filter_results(filters, text, self._ids, now_ms)
+        if done is None and not asked and not outer:
+            return self.shared
+        done = done or Done()
+        key = (*sorted(done.flags), *done.votes, asked, _encode(inner), _encode(outer))
+        if key not in self._own:
+            self._own[key] = self._encode(done, asked, inner, outer)
+        return self._own[key]
+
+    def _encode(self, done: Done, asked: bool, inner: list[Entity], outer: list[Entity]) -> bytes:
+        """The JSON with what differs between viewers put in; `asked` says that the poll is the viewer's own."""
+        shown = self.original | NO_FLAGS | dict.fromkeys(done.flags, True) | {"filtered": inner}
+        if shown["poll"] is not None:
+            shown["poll"] = shown["poll"] | poll_flags(done.votes, asked)
+        if self.original is not self.entity:
+            shown = self.entity | NO_FLAGS | {"reblog": shown, "filtered": outer}
+        return _encode(shown)
 
 
 class Renderer:
@@ -86,17 +124,10 @@ class Renderer:
         async def read(transaction: Transaction) -> dict[int, Rendered]:
             entities = await load_statuses(transaction, list(ids), None, self._public_url)
             rendered = {int(entity["id"]): Rendered(entity) for entity in entities}
-            flagged: dict[int, list[Rendered]] = {}
-            for one in rendered.values():
-                original = one.entity["reblog"] or one.entity
-                # Nobody has done anything with a post that has just been written.
-                if original is not one.entity or one.entity["edited_at"]:
-                    flagged.setdefault(int(original["id"]), []).append(one)
-            if flagged and viewers:
-                parameters = {"ids": list(flagged), "viewers": list(viewers)}
-                for row in await transaction.rows(FLAGS_OF_VIEWERS, parameters):
-                    for one in flagged[row["post_id"]]:
-                        one.flag(row["viewer"], row["flag"])
+            # Nobody has done anything with a post that has just been written.
+            old = [one for one in rendered.values() if one.original is not one.entity or one.entity["edited_at"]]
+            if old and viewers:
+                await _look_up(transaction, old, viewers)
             return rendered
 
         return await self._database.read(read)
@@ -119,9 +150,18 @@ class Renderer:
         }
 
 
-def _with_flags(entity: Entity, flags: dict[str, bool]) -> Entity:
-    """The status with flags on it, or on what it reposts."""
-    original: Entity | None = entity["reblog"]
-    if original is None:
-        return entity | NO_FLAGS | flags
-    return entity | NO_FLAGS | {"reblog": original | NO_FLAGS | flags}
+async def _look_up(transaction: Transaction, statuses: Collection[Rendered], viewers: Collection[UUID]) -> None:
+    """Note what these viewers have done with what the statuses show."""
+    posts: dict[int, list[Rendered]] = {}
+    polls: dict[int, list[Rendered]] = {}
+    for one in statuses:
+        posts.setdefault(int(one.original["id"]), []).append(one)
+        if one.original["poll"] is not None:
+            polls.setdefault(int(one.original["poll"]["id"]), []).append(one)
+    for row in await transaction.rows(FLAGS_OF_VIEWERS, {"ids": list(posts), "viewers": list(viewers)}):
+        for one in posts[row["post_id"]]:
+            one.done.setdefault(row["viewer"], Done()).flags.add(row["flag"])
+    if polls:
+        for row in await transaction.rows(OWN_VOTES, {"ids": list(polls), "viewers": list(viewers)}):
+            for one in polls[row["poll_id"]]:
+                one.done.setdefault(row["viewer"], Done()).votes.append(row["position"])
