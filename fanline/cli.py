@@ -30,7 +30,9 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("archive", "fanline.cli_archive:archive", "Query and compact the Parquet archive of events."),
     ("rebuild", "rebuild.cli:rebuild", "Build a read model again beside the one that serves, and switch."),
     ("search", "dataflows.search_cli:search", "Build search indexes anew and show them."),
+    ("replicate", "fanline.cli_replicate:replicate", "Move to another database without writing to both."),
     ("audit", "fanline.cli_audit:audit", "Compare the read models with SQL."),
+    ("why", "fanline.cli_why:why", "Say why a post is or is not in somebody's home timeline."),
 )
 
 

@@ -9,9 +9,23 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from readmodels.entries import Entry
 from readmodels.filters import NO_FILTERS, Filters
+
+
+class Hidden(Enum):
+    """The rules by which an entry is not shown."""
+
+    DELETED = "deleted"
+    AUTHOR_HIDDEN = "author hidden"
+    """Blocked in either direction, or muted."""
+    NOT_FOLLOWED = "not followed"
+    ORIGINAL_DELETED = "original deleted"
+    ORIGINAL_AUTHOR_HIDDEN = "original's author hidden"
+    REPOSTS_UNWANTED = "reposts unwanted"
+    ANSWERS_A_STRANGER = "answers a stranger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +69,30 @@ def is_visible(entry: Entry, facts: Mapping[int, PostFacts | None], viewer: View
 
     `facts` has the entry's post and its original; None for a post that is deleted.
     """
+    return why_hidden(entry, facts, viewer, now_ms) is None
+
+
+def why_hidden(entry: Entry, facts: Mapping[int, PostFacts | None], viewer: Viewer, now_ms: int) -> Hidden | None:
+    """The first rule that hides an entry from the viewer, newer reposts aside; None if none does."""
     post = facts[entry.id]
-    if post is None or _is_hidden(post.author, viewer, now_ms):
-        return False
+    if post is None:
+        return Hidden.DELETED
+    if _is_hidden(post.author, viewer, now_ms):
+        return Hidden.AUTHOR_HIDDEN
     own = post.author == viewer.id
     if not own and post.author not in viewer.followees:
-        return False
+        return Hidden.NOT_FOLLOWED
     if entry.original != entry.id:
         original = facts[entry.original]
-        if original is None or _is_hidden(original.author, viewer, now_ms):
-            return False
-        return own or post.author not in viewer.without_reposts
+        if original is None:
+            return Hidden.ORIGINAL_DELETED
+        if _is_hidden(original.author, viewer, now_ms):
+            return Hidden.ORIGINAL_AUTHOR_HIDDEN
+        return None if own or post.author not in viewer.without_reposts else Hidden.REPOSTS_UNWANTED
     target = post.in_reply_to_account
-    return target is None or target in (viewer.id, post.author) or target in viewer.followees
+    if target is None or target in (viewer.id, post.author) or target in viewer.followees:
+        return None
+    return Hidden.ANSWERS_A_STRANGER
 
 
 def select_page(
