@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 
 from audit.stores import Stores
 from audit.trends import check_posts, check_tags
@@ -133,7 +134,7 @@ async def moderator(api: Api, system: Stack) -> Person:
 
 
 async def test_moderators_decide_what_may_trend(system: Stack) -> None:
-    minimum = {"trends_minimum_accounts": 2, "redis_url": "redis://127.0.0.1:9"}  # what SQL says, now
+    minimum = {"trends_minimum_accounts": 2, "redis_url": SecretStr("redis://127.0.0.1:9")}  # what SQL says, now
     async with (
         running_api(system.settings, trends_show_unreviewed=False, **minimum) as strict,
         running_api(system.settings, **minimum) as open_minded,
