@@ -20,7 +20,7 @@ from api.responses import json_bytes
 from api.shared_facts import PREFIXES, HomeCache, SharedFactsReader
 from fanline.clock import Clock
 from fanline.settings import Settings
-from readmodels import affected, engagement
+from readmodels import affected, engagement, incremental
 from readmodels.home_rules import Page
 
 routes = web.RouteTableDef()
@@ -54,6 +54,7 @@ def open_home(
     redis: RedisClient, database: Database, own_writes: OwnWrites, settings: Settings, public_url: str, clock: Clock
 ) -> tuple[HomeTimelines, RedisTracking, DocumentCache]:
     """Home timelines, the tracking that keeps their copies of Redis exact while it runs, and these copies."""
+    incremental.use_dialect(settings.database_dialect)
     cache = HomeCache(settings.document_cache_mb << 20)
     documents = Documents(redis, cache, database, public_url)
     facts = SharedFactsReader(redis, cache)

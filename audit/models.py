@@ -19,6 +19,7 @@ from audit.stores import Stores
 from audit.trends import trend_models
 from fanline.addresses import public_url
 from fanline.settings import Settings
+from readmodels import incremental
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
 from readmodels.flags import FLAGS
@@ -32,6 +33,7 @@ __all__ = ["Check", "Model", "Repair", "Subjects", "models", "people", "posts"]
 def models(settings: Settings) -> tuple[Model, ...]:
     """Every read model that is compared with its oracle, in the order of the report."""
     url = public_url(settings)
+    incremental.use_dialect(settings.database_dialect)
     return (
         Model("timelines_redis", people, check_timelines, repair_timelines, "timelines"),
         Model("recents", people, check_recents, repair_recents, "timelines"),

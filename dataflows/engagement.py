@@ -21,7 +21,7 @@ from fanline.settings import get_settings
 from readmodels.applying import Batch, Routed, Write
 from readmodels.engagement import TOPICS, effects_of
 from readmodels.generations import using
-from readmodels.incremental import MODEL, place
+from readmodels.incremental import MODEL, place, use_dialect
 from sinks.redis import RedisSink, RedisWrite
 from sinks.single_part import output
 
@@ -73,6 +73,7 @@ class Applying:
 def build() -> Dataflow:
     """The flow."""
     settings = get_settings()
+    use_dialect(settings.database_dialect)
     reader, writer = Performer(settings, NAME), Performer(settings, NAME)
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))

@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from fanline.changes import parse_hlc
 from fanline.resp import bulk, pack
 from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, call, command
@@ -56,10 +57,14 @@ GONE_SECONDS = 3_600
 SNAPSHOT = """pg_current_snapshot()::text AS snapshot,
        (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS log_end"""
 """Columns of every query that loads values: what its snapshot shows, and the end of the log after it was taken."""
+HYBRID_TIME = "cluster_logical_timestamp()::text AS hybrid_time"
+"""What stands for them on CockroachDB: the time up to which the query sees everything."""
 
+_columns = SNAPSHOT
 _CIRCLE = 0xFFFFFFFF
 _SIZE = struct.Struct(">I")
 _BASE = struct.Struct(">cQQIH")
+_TIME = struct.Struct(">cQQ")
 _WHEN = struct.Struct(">QQI")
 _WHAT = struct.Struct(">BBI")
 _PLACE = struct.Struct(">BH")
@@ -94,6 +99,12 @@ class Kind:
 Reference = tuple[Kind, Id]
 
 
+def use_dialect(dialect: str) -> None:
+    """Make this process load values from this kind of database: `postgres` or `cockroach`."""
+    global _columns
+    _columns = HYBRID_TIME if dialect == "cockroach" else SNAPSHOT
+
+
 def body(value: bytes | None) -> bytes | None:
     """The payload of a value that was read; None if it has to be loaded, empty if the thing does not exist."""
     if value is None:
@@ -112,12 +123,13 @@ def read(reference: Reference) -> Command:
 
 def held(row: Row, payload: bytes) -> bytes:
     """A loaded value, of the row of a kind's query."""
+    begin = HELD + _SIZE.pack(len(payload)) + payload
+    if "hybrid_time" in row:
+        return begin + _TIME.pack(b"C", *parse_hlc("this value", row["hybrid_time"]))
     _, xmax, running = row["snapshot"].split(":")
     transactions = [int(number) & _CIRCLE for number in running.split(",") if number]
     base = _BASE.pack(b"P", row["log_end"], 0, int(xmax) & _CIRCLE, len(transactions))
-    return b"".join(
-        (HELD, _SIZE.pack(len(payload)), payload, base, struct.pack(f">{len(transactions)}I", *transactions))
-    )
+    return begin + base + struct.pack(f">{len(transactions)}I", *transactions)
 
 
 def place(topic: int, partition: int) -> bytes:
@@ -219,7 +231,7 @@ def _values(references: Collection[Reference]) -> Effects[tuple[dict[Reference, 
     for kind, identifier in references:
         by_kind.setdefault(kind, []).append(identifier)
     for kind, identifiers in by_kind.items():
-        rows: Sequence[Row] = yield Query(kind.sql, {"ids": identifiers})
+        rows: Sequence[Row] = yield Query(kind.sql.replace(SNAPSHOT, _columns), {"ids": identifiers})
         for row in rows:
             payload = kind.encode(row)
             values[kind, row["id"]], payloads[kind, row["id"]] = held(row, payload), payload

@@ -11,6 +11,7 @@ from fanline.resp import unpack
 from readmodels import incremental
 from readmodels.applying import Batch, Routed
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS, STATUSES, account_members, day_of_text, status_members
+from readmodels.effects import Query
 from readmodels.engagement import FORGET, GONE, PRESENT, effects_of
 from readmodels.flags import FLAGS, MUTED, SETS, Flags, by_poll, entity_of, flags, sets, vote
 
@@ -147,6 +148,21 @@ def test_above_the_horizon_flags_are_known_and_below_it_they_are_not() -> None:
     assert found.knows(51, 51)
     assert not found.knows(51, 50)
     assert not found.knows(50, 60)
+
+
+def test_on_cockroachdb_a_value_is_loaded_with_the_time_that_its_query_sees() -> None:
+    incremental.use_dialect("cockroach")
+    try:
+        loading = incremental.load([(STATUS_COUNTS, 5)])
+        query = next(loading)
+        assert isinstance(query, Query)
+        assert "cluster_logical_timestamp()" in query.sql
+        assert "pg_" not in query.sql
+    finally:
+        incremental.use_dialect("postgres")
+    value = incremental.held({"hybrid_time": "1747243394200039000.0000000002"}, b"payload")
+    assert incremental.body(value) == b"payload"
+    assert value[-17:] == b"C" + struct.pack(">QQ", 1747243394200039000, 2)
 
 
 def test_a_body_is_told_from_a_mark_from_nothing_and_from_an_earlier_layout() -> None:
