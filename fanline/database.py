@@ -23,6 +23,7 @@ MAX_ATTEMPTS = 8
 # The first pause is about one short transaction; it doubles, with full jitter, so that rivals spread out.
 FIRST_PAUSE_SECONDS = 0.01
 CONNECT_TIMEOUT_SECONDS = 5
+READ_ONLY = "The database takes no writes at the moment, as it is being moved; try again in a minute."
 
 
 class CountingCursor(psycopg.Cursor[Any]):
@@ -132,6 +133,8 @@ def run_transaction(pool: ConnectionPool[psycopg.Connection[Any]], body: Callabl
                 raise
             metrics.SQL_RETRIES.inc()
             time.sleep(pause_seconds(attempt))
+        except errors.ReadOnlySqlTransaction as error:
+            raise DependencyUnavailable(READ_ONLY) from error
         except (PoolTimeout, psycopg.OperationalError) as error:
             raise unavailable(error) from error
     raise AssertionError("unreachable")
@@ -151,6 +154,8 @@ async def run_transaction_async(
                 raise
             metrics.SQL_RETRIES.inc()
             await asyncio.sleep(pause_seconds(attempt))
+        except errors.ReadOnlySqlTransaction as error:
+            raise DependencyUnavailable(READ_ONLY) from error
         except (PoolTimeout, psycopg.OperationalError) as error:
             raise unavailable(error) from error
     raise AssertionError("unreachable")

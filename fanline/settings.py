@@ -65,6 +65,16 @@ class Settings(BaseSettings):
         60.0, gt=0, description="How long to wait for connectors to run after a change."
     )
 
+    # The move to another database.
+    replica_database_url: SecretStr = Field(
+        SecretStr(""), description="Connection URL of the database that `fanline replicate` copies to."
+    )
+    replica_connect_role: SecretStr = Field(
+        SecretStr(""),
+        description="Role (and, after a colon, password) with which Debezium reads every table while a database is "
+        "moved; empty: postgres.",
+    )
+
     # Kafka.
     kafka_partitions: int = Field(4, ge=1, description="Partitions of each topic that Fanline creates.")
     kafka_replication_factor: int = Field(1, ge=1, description="Replication factor of each topic that Fanline creates.")

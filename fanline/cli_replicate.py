@@ -1,0 +1,120 @@
+"""`fanline replicate`: move to another database without writing to both (docs/operations/replicate.md)."""
+
+from typing import Any
+
+import click
+
+BACK = click.option("--back", is_flag=True, help="The way back: from the new database to the old one.")
+
+
+@click.group()
+def replicate() -> None:
+    """Copy the database to another one, keep it up, and switch."""
+
+
+@replicate.command()
+def start() -> None:
+    """Make the other database ready and begin to copy; `run` does the copying."""
+    from connectors import replica
+
+    route, settings = _route(False)
+    click.echo(f"{replica.start(route, settings, snapshot=True)} tables are copied; run: fanline replicate run")
+
+
+@replicate.command()
+@BACK
+def run(back: bool) -> None:
+    """Apply the changes until SIGTERM or Ctrl-C; keep it running under a supervisor."""
+    from dataflows.replicate import run as run_flow
+
+    run_flow(*_route(back))
+
+
+@replicate.command()
+@BACK
+def status(back: bool) -> None:
+    """Show how far the copy is."""
+    from connectors import replica
+
+    ends, applied = replica.behind(*_route(back))
+    click.echo(f"{applied} of {ends} changes are applied; {ends - applied} behind.")
+
+
+@replicate.command()
+@BACK
+def verify(back: bool) -> None:
+    """Compare every table range by range; exit 1 when a range differs. Run it when little is written."""
+    from connectors import replica
+
+    route, _ = _route(back)
+    equal = True
+    for found in replica.verify(route):
+        equal = _told(found) and equal
+    if not equal:
+        raise SystemExit(1)
+
+
+@replicate.command()
+@BACK
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds within which the copy must catch up.")
+def cutover(back: bool, timeout: float) -> None:
+    """Refuse writes, wait for the last change, compare, and say what to set."""
+    from connectors import replica
+
+    route, _ = _route(back)
+    found = replica.cut_over(route, timeout)
+    click.echo(f"{sum(each.rows for each in found)} rows in {len(found)} tables are equal.")
+    click.echo(
+        "The old database refuses writes. Now: fanline replicate back, then set FANLINE_DATABASE_URL (and"
+        " FANLINE_CONNECT_DATABASE_URL) to the new one and restart the API and the dataflows; or undo it with"
+        " fanline replicate reopen."
+    )
+
+
+@replicate.command()
+def back() -> None:
+    """After a cutover: begin to copy what is written to the new database to the old one; `run --back` does it."""
+    from connectors import replica
+
+    route, settings = _route(True)
+    tables = replica.start(route, settings, snapshot=False)
+    click.echo(f"{tables} tables are copied back; run: fanline replicate run --back")
+
+
+@replicate.command()
+@BACK
+def reopen(back: bool) -> None:
+    """Let the old database take writes again: undo a cutover."""
+    from connectors import replica
+
+    route, _ = _route(back)
+    replica.take_writes(route.source)
+    click.echo("The database takes writes again.")
+
+
+@replicate.command()
+@BACK
+def stop(back: bool) -> None:
+    """Remove the connector, its slot and its publication; without it the source's log is kept for ever."""
+    from connectors import replica
+
+    replica.stop(*_route(back))
+    click.echo("The copying is over.")
+
+
+def _route(back: bool) -> tuple[Any, Any]:
+    from fanline.replica import route
+    from fanline.settings import get_settings
+
+    settings = get_settings()
+    return route(settings, "back" if back else "forward"), settings
+
+
+def _told(found: Any) -> bool:
+    for each in found.differences:
+        click.echo(
+            f"{each.table}: {each.source_rows} and {each.target_rows} rows differ after {each.above} up to {each.upto}"
+        )
+    if not found.differences:
+        click.echo(f"{found.table}: {found.rows} rows in {found.ranges} ranges are equal")
+    return not found.differences

@@ -1,0 +1,38 @@
+"""The guide's queries run, on an archive of the contracts' example events."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from fanline import avro
+from readmodels.archive import ArchiveFile, day_of
+from schemas import contracts
+from sinks.avro_columns import arrow_schema, decode
+from sinks.parquet_query import open_archive, query
+from sinks.parquet_store import ParquetStore
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "archive.md"
+QUERIES = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ParquetStore:
+    made = ParquetStore(tmp_path.as_uri())
+    for name, contract in contracts.load().items():
+        schema = avro.parse(contract.text)
+        batch, _ = decode(schema, [avro.encode(1, schema, contract.example)], avro.HEADER.size)
+        table = pa.Table.from_batches([batch], arrow_schema(schema))
+        made.put(ArchiveFile(name, day_of(1_795_348_800_000), "00000000", 0, 0, 0), table)
+    return made
+
+
+def test_the_guide_has_queries() -> None:
+    assert len(QUERIES) >= 3
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_a_query_of_the_guide_answers(store: ParquetStore, sql: str) -> None:
+    answer = query(open_archive(store), sql)
+    assert answer.num_rows >= (0 if "engagement" in sql else 1), sql
