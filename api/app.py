@@ -76,7 +76,9 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
     if "pipeline" in served:
         app.cleanup_ctx.append(import_module("api.pipeline").serve_pipeline)
     if "streaming" in served:
-        app.cleanup_ctx.append(import_module("api.streaming.service").serve_streams)
+        streaming = import_module("api.streaming.service")
+        app.cleanup_ctx.append(streaming.serve_streams)
+        app.on_shutdown.append(streaming.end_streams)
     if {"aggregates", "instance"} & set(served):
         app.cleanup_ctx.append(import_module("api.series").serve_series)
     if "search" in served:

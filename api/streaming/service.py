@@ -175,6 +175,11 @@ class Streams:
 STREAMS = web.AppKey("streams", Streams)
 
 
+async def end_streams(app: web.Application) -> None:
+    """For `on_shutdown`: streams have no end of their own, and would be waited for."""
+    app[STREAMS].hub.end_all(Ended.DRAINING)
+
+
 async def serve_streams(app: web.Application) -> AsyncIterator[None]:
     """For `cleanup_ctx`, after the context and the home timelines are there."""
     app[STREAMS] = streams = Streams(app)
