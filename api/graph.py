@@ -98,7 +98,7 @@ class Note(Struct):
 
 @routes.post("/api/v1/accounts/{id}/follow")
 async def follow(request: web.Request) -> web.Response:
-    """Follow, change how one follows, or ask a locked account."""
+    """Follow, change how one follows, or ask: a locked account, or, being limited oneself, anybody."""
     form = await read_body(request, Follow)
 
     async def change(transaction: Transaction, outbox: Outbox, me: UUID, them: UUID) -> None:
@@ -114,7 +114,8 @@ async def follow(request: web.Request) -> web.Response:
             raise forbidden()
         if await transaction.execute(UPDATE.format(table="follows"), parameters):
             return
-        if target["locked"]:
+        # Whoever moderators have limited asks everybody.
+        if target["locked"] or (await require_account(transaction, me))["silenced_at"] is not None:
             if await transaction.execute(INSERT.format(table="follow_requests"), parameters):
                 await outbox.follow_requested(me, them)
             else:

@@ -80,6 +80,15 @@ async def test_a_locked_account_is_asked_first(api: Api) -> None:
     assert (await act(api, carol, "unfollow", bob))["requested"] is False
 
 
+async def test_whoever_is_limited_asks_everybody(api: Api) -> None:
+    ann, bob = await api.people("ann", "bob")
+    await api.context.database.execute("UPDATE users SET silenced_at = now() WHERE id = %(id)s", {"id": ann.id})
+    asked = await act(api, ann, "follow", bob)
+    assert (asked["following"], asked["requested"]) == (False, True)
+    (await api.post(f"/api/v1/follow_requests/{ann.id}/authorize", bob)).ok()
+    assert (await relation(api, ann, bob))["following"] is True
+
+
 async def test_requests_are_listed_newest_first_and_told_of_once(api: Api) -> None:
     ann, *fans = await api.people("ann", "fan1", "fan2", "fan3", "fan4")
     await api.request("PATCH", "/api/v1/accounts/update_credentials", ann, data={"locked": "true"})
