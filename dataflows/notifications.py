@@ -6,6 +6,7 @@ their events in one transaction (readmodels/notification_rows.py). The first ins
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -22,11 +23,10 @@ from dataflows.effects import Performer
 from fanline.metrics import NOTIFICATIONS
 from fanline.settings import Settings, get_settings
 from readmodels import notification_rows as rows
-from readmodels.notification_rules import Look, look_at
+from readmodels.notification_rules import Candidate, Look, look_at
 from schemas.registry import EventEncoder, encoder
-from sinks.batch import BatchSink
 from sinks.single_part import output
-from sinks.sql import SqlTransactions
+from sinks.sql import SqlSink, SqlTransactions
 
 NAME = "notifications"
 
@@ -44,48 +44,66 @@ def found(event: Event) -> Found | None:
     return None if look == Look() else (look, event.fields.get("__source_txId"))
 
 
+@dataclass(slots=True)
+class Work:
+    """What has to be written for a batch."""
+
+    look: Look
+    candidates: Sequence[Candidate]
+    wanted: Sequence[tuple[int, str]]
+    """Posts that any number of people may have to be told of."""
+
+
 class Notifications:
-    """What the flow does with a batch."""
+    """What the flow does with a batch: `read` on the flow's thread, `write` on the sink's."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.performer = Performer(settings, NAME)
-        self._transactions = SqlTransactions(settings, NAME)
+        self._writer = SqlTransactions(settings, NAME)
+        self._polls = SqlTransactions(settings, f"{NAME}-polls")
         self._encoder: EventEncoder | None = None
         self._looked = float("-inf")
 
-    def apply(self, batch: Sequence[Found]) -> None:
-        """Writes what a batch tells of; repeating it changes nothing."""
+    def read(self, batch: Sequence[Found]) -> Work:
+        """What a batch tells of and is there now."""
         look = Look()
         for part, _ in batch:
             look.add(part)
         transactions = {transaction for _, transaction in batch if transaction is not None}
         if transactions:
             self.performer.wait_until_visible(transactions)
-        self._record(look)
-        for post_id, kind in self.performer.run(rows.wanted(look)):
-            self._tell_all(post_id, kind)
+        return Work(look, self.performer.run(rows.find(look)), self.performer.run(rows.wanted(look)))
+
+    def write(self, work: Work) -> None:
+        """Writes it; repeating it changes nothing."""
+        # What was read may have gone meanwhile: then it is read again, in the transaction.
+        first = iter([partial(rows.store, work.look, work.candidates, self._encode)])
+        again = partial(rows.record, work.look, (), self._encode)
+        NOTIFICATIONS.inc(self._writer.run(lambda: next(first, again)()))
+        for post_id, kind in work.wanted:
+            self._tell_all(self._writer, post_id, kind)
 
     def end_polls(self) -> None:
         """Tells everybody concerned of the polls that have ended; for the first instance, and at most once a second."""
         if self._settings.flow_instance or time.monotonic() - self._looked < POLL_SECONDS:
             return
         self._looked = time.monotonic()
-        while ended := self.performer.run(rows.ended_polls()):
+        while ended := self._polls.run(rows.ended_polls):
             for poll in ended:
-                self._tell_all(poll.post_id, "poll")
-            self._transactions.run(partial(rows.polls_told, ended[-1]))
+                self._tell_all(self._polls, poll.post_id, "poll")
+            self._polls.run(partial(rows.polls_told, ended[-1]))
 
-    def _tell_all(self, post_id: int, kind: str) -> None:
+    def _tell_all(self, transactions: SqlTransactions, post_id: int, kind: str) -> None:
         after = UUID(int=0)
-        while told := self.performer.run(rows.recipients(post_id, kind, after)):
-            self._record(Look(), told)
+        while told := transactions.run(partial(rows.recipients, post_id, kind, after)):
+            NOTIFICATIONS.inc(transactions.run(partial(rows.record, Look(), told, self._encode)))
             after = told[-1].user_id
 
-    def _record(self, look: Look, told: Sequence[Any] = ()) -> None:
+    def _encode(self, name: str, event: dict[str, Any]) -> bytes:
         if self._encoder is None:
             self._encoder = patiently(encoder, self._settings)
-        NOTIFICATIONS.inc(self._transactions.run(partial(rows.record, look, told, self._encoder.encode)))
+        return self._encoder.encode(name, event)
 
 
 def build() -> Dataflow:
@@ -95,7 +113,7 @@ def build() -> Dataflow:
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
     wait = notifications.performer.wait_until_recorded
     looks = decode_events("decode", records, NAME, convert=found, wait_until_recorded=wait)
-    output("rows", looks, BatchSink(notifications.apply, group_of(NAME)))
+    output("rows", looks, SqlSink(notifications.read, notifications.write, group_of(NAME)))
     on_pulse(notifications.end_polls)
     return dataflow
 

@@ -1,4 +1,4 @@
-"""Writes the rows of notifications and their events; each generator is to be run in one transaction.
+"""Writes the rows of notifications and their events; `record` and `store` are to be run in one transaction.
 
 A row and its `notification.dispatched` event come together or not at all, and the event only with a row that was really
 inserted: whatever is repeated, nobody is told twice. The pages of `recipients` may be read outside of the transactions
@@ -65,12 +65,22 @@ def polls_told(last: Ended) -> Effects[None]:
 
 def record(look: Look, told: Iterable[Told], encode: Encode) -> Effects[int]:
     """Writes the notifications of what is there now and removes those of what is not; how many rows are new."""
+    candidates = yield from find(look, told)
+    return (yield from store(look, candidates, encode))
+
+
+def find(look: Look, told: Iterable[Told] = ()) -> Effects[list[Candidate]]:
+    """What is there now to tell somebody. It only reads, and may be run ahead of the transaction that stores it."""
     parameters = queries.candidate_parameters(look, told)
-    inserted = 0
-    if any(parameters.values()):
-        candidates = [Candidate(**row) for row in (yield Query(queries.CANDIDATES, parameters))]
-        candidates = yield from _filtered(candidates)
-        inserted = yield from _insert(candidates, encode)
+    if not any(parameters.values()):
+        return []
+    candidates = [Candidate(**row) for row in (yield Query(queries.CANDIDATES, parameters))]
+    return (yield from _filtered(candidates))
+
+
+def store(look: Look, candidates: Iterable[Candidate], encode: Encode) -> Effects[int]:
+    """Writes what was found and removes the notifications of what is gone; how many rows are new."""
+    inserted = yield from _insert(candidates, encode)
     yield from _withdraw(look)
     return inserted
 

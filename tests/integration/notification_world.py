@@ -1,6 +1,7 @@
 """What the tests of notifications share: people who do things to each other, and what each of them is told."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from fanline.database import connect
 from fanline.settings import Settings
 from readmodels import inbox
 from readmodels.notifications import LISTED
+from tests.conftest import Stack
 from tests.integration.api_world import Api, Person
 
 SECONDS = 30.0
@@ -78,3 +80,16 @@ async def until_inbox_equals_oracle(api: Api, who: Person) -> inbox.Inbox:
     await until(equal, "an inbox equal to the database")
     assert found is not None
     return found
+
+
+async def until_caught_up(system: Stack, *flows: str) -> None:
+    """Wait until flows have applied all that is in their topics."""
+
+    def behind() -> bool:
+        report = json.loads(system.fanline("lag", "--json", *flows).stdout)
+        return any(each["records"] for each in report["flows"])
+
+    async def reached() -> bool:
+        return not await asyncio.to_thread(behind)
+
+    await until(reached, f"the end of the topics of {flows}", 60)

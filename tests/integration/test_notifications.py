@@ -1,5 +1,6 @@
 """Notifications from what people do, through the log and the flows, to inboxes and the API, over the real servers."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,15 @@ import pytest_asyncio
 
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
-from tests.integration.notification_world import do, rows, told, until, until_inbox_equals_oracle, until_told
+from tests.integration.notification_world import (
+    do,
+    rows,
+    told,
+    until,
+    until_caught_up,
+    until_inbox_equals_oracle,
+    until_told,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -243,3 +252,35 @@ async def test_moderators_hear_of_reports_and_whom_they_warn_hears_of_it(api: Ap
     assert (warning["moderation_warning"]["action"], warning["moderation_warning"]["text"]) == ("silence", "Stop it.")
     assert (await api.get(f"/api/v1/accounts/{bob.id}", ada)).ok()["limited"] is True
     rows(system.settings, appoint.replace("'moderator'", "'user'"), mod.id)
+
+
+async def test_killed_flows_and_a_replay_of_everything_neither_lose_nor_repeat_anything(
+    api: Api, system: Stack
+) -> None:
+    ada, *others = await api.people("ada", *["fan"] * 5)
+    post = await api.status(ada, "Hello.")
+    await until_told(api, ada)
+    system.kill("notifications")
+    for who in others[:3]:
+        await do(api, who, "favourite", post)
+    system.kill("dispatcher")
+    for who in others[3:]:
+        await do(api, who, "favourite", post)
+    await until_told(api, ada, *(("favourite", who.id, post["id"]) for who in others))
+    dismissed = (await api.get("/api/v1/notifications?limit=1", ada)).ok()[0]["id"]
+    (await api.post(f"/api/v1/notifications/{dismissed}/dismiss", ada)).ok()
+    before = await told(api, ada)
+    dispatched = "SELECT count(*) FROM outbox WHERE type = 'notification.dispatched' AND aggregateid = %s"
+    assert rows(system.settings, dispatched, ada.id) == [(5,)]
+    await asyncio.to_thread(_replay, system)
+    await until_caught_up(system, "notifications", "dispatcher")
+    assert await told(api, ada) == before
+    assert rows(system.settings, dispatched, ada.id) == [(5,)]
+    await until_inbox_equals_oracle(api, ada)
+
+
+def _replay(system: Stack) -> None:
+    for flow in ("notifications", "dispatcher"):
+        system.fanline("dataflows", "stop", flow)
+        system.fanline("offsets", "reset", flow, "--to", "earliest", "--yes")
+    system.fanline("dataflows", "start", "notifications", "dispatcher")

@@ -1,0 +1,181 @@
+"""Notifications a second of one worker, from Kafka to rows: `python -m benchmarks.notifications`.
+
+People like posts; the events wait in `engagement.recorded` before the worker starts, so that it is never short of work.
+Each notification is looked up (is the like still there, what do both people and their policies say), stored, and told
+of in the outbox, in one transaction a batch. The ceiling is the sink's own work alone: the same INSERTs of rows and
+events that were prepared, by psycopg, in batches of the same size on the same server, before and after.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.request import urlopen
+from uuid import UUID, uuid4
+
+import psycopg
+from confluent_kafka import Producer
+from psycopg.rows import dict_row
+
+from benchmarks.own_stack import own_stack
+from benchmarks.report import finish, run_benchmark
+from connectors.flows import metrics_port
+from connectors.kafka_clients import producer_config
+from connectors.kafka_source import BATCH_RECORDS
+from connectors.topics import ensure_topics
+from fanline.database import connect
+from fanline.ids import TimeOrderedIds
+from fanline.migrations_runner import migrate
+from fanline.settings import get_settings
+from readmodels import notification_queries as queries
+from readmodels import notification_rows as rows
+from readmodels.effects import Query, drive
+from readmodels.notification_rules import Look
+from schemas.registry import EventEncoder, encoder
+
+PEOPLE = 2_000
+POSTS = 4_000
+LIKES = 16_000
+LIKES_A_POST = LIKES // POSTS
+# The last ones are not counted: the worker is then no longer full.
+MEASURED = LIKES - 2_000
+PARTITIONS = {"FANLINE_KAFKA_PARTITIONS": "1"}
+
+Like = tuple[UUID, int, UUID]
+"""Who, which post, and whose it is."""
+
+
+def main() -> dict[str, Any]:
+    """The benchmark."""
+    with own_stack("postgres,kafka,registry", PARTITIONS) as environment:
+        settings = get_settings()
+        migrate(settings)
+        ensure_topics(settings)
+        encode = encoder(settings)
+        with connect(settings, autocommit=True) as connection:
+            batches = prepared(connection, encode, prepare(connection, encode))
+            before = ceiling(connection, batches)
+            clear(connection)
+            rate = store(environment)
+            after = ceiling(connection, batches)
+    return finish(
+        "notifications", value=round(rate), unit="notifications/s", ceiling=round((before + after) / 2),
+        ceiling_by="the same INSERTs, prepared, by psycopg", ceilings=[round(before), round(after)],
+    )  # fmt: skip
+
+
+def prepare(connection: psycopg.Connection[Any], encode: EventEncoder) -> list[Like]:
+    """People, posts, likes, and the events of the likes in the outbox and in Kafka."""
+    people = [uuid4() for _ in range(PEOPLE)]
+    copy(connection, "users (id, username)", [(person, f"p{number}") for number, person in enumerate(people)])
+    ids = TimeOrderedIds()
+    posts = [(ids.next(), people[number % PEOPLE], "Hello.") for number in range(POSTS)]
+    copy(connection, "posts (id, author_id, text)", posts)
+    likes = [
+        (people[(number + 1 + step * 7) % PEOPLE], post, author)
+        for step in range(LIKES_A_POST)
+        for number, (post, author, _) in enumerate(posts)
+    ]
+    copy(connection, "likes (user_id, post_id)", [(who, post) for who, post, _ in likes])
+    events = [(uuid4(), encode.encode("engagement.recorded", event(*like)), str(like[1])) for like in likes]
+    columns = "outbox (id, aggregatetype, aggregateid, type, payload)"
+    name = "engagement.recorded"
+    copy(connection, columns, [(identifier, name, key, name, payload) for identifier, payload, key in events])
+    connection.execute("ANALYZE")
+    producer = Producer(producer_config(get_settings(), "benchmark"))
+    for identifier, payload, key in events:
+        producer.produce(name, payload, key, headers=[("id", str(identifier).encode())])
+        producer.poll(0)
+    producer.flush(60)
+    return likes
+
+
+def event(who: UUID, post: int, author: UUID) -> dict[str, Any]:
+    """The event of a like."""
+    return {
+        "post_id": str(post),
+        "post_author_id": str(author),
+        "account_id": str(who),
+        "kind": "favourite",
+        "undone": False,
+        "occurred_at": time.time_ns() // 1_000_000,
+    }
+
+
+def store(environment: Mapping[str, str]) -> float:
+    """Runs the flow until everything is stored; notifications a second from the first ones on."""
+    flow = subprocess.Popen([sys.executable, "-m", "dataflows.run", "notifications"], env=dict(environment))
+    port = metrics_port(int(environment["FANLINE_FLOWS_METRICS_PORT"]), "notifications")
+    seen: list[tuple[float, float]] = []
+    try:
+        while not seen or seen[-1][1] < LIKES:
+            if flow.poll() is not None:
+                raise RuntimeError(f"the flow ended with code {flow.returncode}")
+            found = metric(f"http://127.0.0.1:{port}/metrics", "fanline_notifications_total")
+            if found:
+                seen.append((time.perf_counter(), found))
+            time.sleep(0.05)
+    finally:
+        flow.terminate()
+        flow.wait(30)
+    started, first = seen[0]
+    ended, last = next((moment, found) for moment, found in seen if found >= MEASURED)
+    return (last - first) / (ended - started)
+
+
+def prepared(connection: psycopg.Connection[Any], encode: EventEncoder, likes: Sequence[Like]) -> list[list[Query]]:
+    """The INSERTs that the flow makes of the likes, a list a batch."""
+    batches: list[list[Query]] = []
+
+    def answer(query: Query) -> list[dict[str, Any]]:
+        if query.sql not in (queries.INSERT, queries.INSERT_EVENTS):
+            return cursor.execute(query.sql.encode(), query.parameters).fetchall()
+        batches[-1].append(query)
+        return [{"id": identifier} for identifier in query.parameters.get("id", ())]
+
+    with connection.cursor(row_factory=dict_row) as cursor:
+        for start in range(0, LIKES, BATCH_RECORDS):
+            batches.append([])
+            look = Look(favourites={(who, post) for who, post, _ in likes[start : start + BATCH_RECORDS]})
+            drive(rows.record(look, (), encode.encode), lambda _: None, answer)
+    return batches
+
+
+def ceiling(connection: psycopg.Connection[Any], batches: Sequence[Sequence[Query]]) -> float:
+    """Notifications a second that the database takes of them, one connection and a transaction a batch."""
+    clear(connection)
+    started = time.perf_counter()
+    for batch in batches:
+        with connection.transaction():
+            for query in batch:
+                connection.execute(query.sql.encode(), query.parameters)
+    return LIKES / (time.perf_counter() - started)
+
+
+def clear(connection: psycopg.Connection[Any]) -> None:
+    """Nobody has been told of anything."""
+    connection.execute("TRUNCATE notifications CASCADE")
+    connection.execute("DELETE FROM outbox WHERE type = 'notification.dispatched'")
+    connection.execute("VACUUM ANALYZE outbox, notifications")
+
+
+def copy(connection: psycopg.Connection[Any], table: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Fill a table."""
+    with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as written:
+        for row in rows:
+            written.write_row(row)
+
+
+def metric(address: str, name: str) -> float:
+    """The value of a counter at /metrics; 0 while nobody answers."""
+    try:
+        with urlopen(address, timeout=1) as response:
+            lines = response.read().decode().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+
+if __name__ == "__main__":
+    run_benchmark(main)
