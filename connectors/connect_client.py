@@ -154,6 +154,13 @@ class ConnectClient:
         self._existing("DELETE", name, "/offsets")
         self._existing("PUT", name, "/resume")
 
+    def forget(self, name: str) -> None:
+        """Remove a connector with its position: one of the same name starts anew with its snapshot."""
+        self._existing("PUT", name, "/stop")
+        self.wait(name, lambda status: status.state == "STOPPED" and not status.tasks, ignore_failure=True)
+        self._existing("DELETE", name, "/offsets")
+        self._existing("DELETE", name, "")
+
     def delete(self, name: str) -> None:
         """Remove a connector; its slot stays in the database and keeps the log until it is dropped."""
         self._existing("DELETE", name, "")

@@ -40,6 +40,14 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = cur
 """
 
 
+ACTIVE = "SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s AND database = current_database() AND active"
+DROP_SLOT = """
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+WHERE slot_name = %(slot)s AND database = current_database()
+"""
+GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND)
+
+
 class NotEqual(FanlineError):
     """The two databases differ; the message says where."""
 
@@ -141,25 +149,32 @@ def take_writes(side: Settings) -> None:
 
 
 def stop(route: Route, settings: Settings) -> None:
-    """Remove the connector with its slot and publication; what was copied stays."""
+    """Remove the connector, slot, publication, topic and consumer group; what was copied stays. Idempotent."""
     name = f"fanline-replica-{route.direction}"
     with kafka_connect.client(settings) as client:
         if client.config(name) is not None:
-            client.delete(name)
+            client.forget(name)
     slot = {"slot": route.slot}
-    with connect(route.source, autocommit=True) as connection:
+    with psycopg.connect(route.connect_url, autocommit=True) as connection:
         deadline = time.monotonic() + settings.connect_timeout_seconds
         # The server notices after a moment that its reader has gone.
-        while connection.execute(
-            "SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s AND active", slot
-        ).rowcount:
+        while connection.execute(ACTIVE, slot).rowcount:
             if time.monotonic() > deadline:
                 raise FanlineError(f"The replication slot {route.slot} is still in use.")
             time.sleep(POLL_SECONDS)
-        connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %(slot)s", slot
-        )
+        connection.execute(DROP_SLOT, slot)
+    with connect(route.source, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(route.slot)))
+    admin = AdminClient(client_config(settings, route.flow))
+    for answer in (
+        admin.delete_topics([route.changes])[route.changes],
+        admin.delete_consumer_groups([group_of(route.flow)])[group_of(route.flow)],
+    ):
+        try:
+            answer.result(REQUEST_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() not in GONE:
+                raise typed_error(settings, error.args[0]) from error
 
 
 def _set_read_only(side: Settings, value: bool) -> None:

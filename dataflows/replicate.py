@@ -35,7 +35,9 @@ def build(route: Route, settings: Settings) -> Dataflow:
         target.run(lambda: replica.apply(records, known))
 
     dataflow = Dataflow(route.flow)
-    records = op.input("source", dataflow, KafkaSource([route.changes], group_of(route.flow), settings))
+    records = op.input(
+        "source", dataflow, KafkaSource([route.changes], group_of(route.flow), settings, resume="committed")
+    )
     output("rows", records, BatchSink(apply, group_of(route.flow), name="replica"))
     return dataflow
 
