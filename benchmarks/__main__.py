@@ -17,7 +17,7 @@ from stack import status
 from stack.layout import Layout
 
 HELPERS = {"__main__", "report"}
-OWN_SERVERS = ("fanout", "home", "aggregates", "search")
+OWN_SERVERS = ("fanout", "home", "engagement", "aggregates", "search")
 
 
 def names() -> list[str]:

@@ -102,8 +102,9 @@ class CoalescingWriter(StatefulSinkPartition[Any, Any], Generic[C]):
 
     def settle(self) -> None:
         """Settle what is collected, however long it takes, and commit the progress before it."""
-        started = time.perf_counter()
         while True:
+            # Waiting for a server that is away is no cost, and calls for no pause.
+            started = time.perf_counter()
             try:
                 self._settle(self._collected)
             except TRANSIENT as error:

@@ -28,14 +28,17 @@ from fanline.redis_nodes import RedisNodes
 from fanline.resp import pack
 from fanline.settings import get_settings
 from readmodels.archive import GENERATION_CHARACTERS
+from readmodels.effects import Effects, Query
 from readmodels.indexed import IndexWrite
 from sinks.batch import BatchSink
+from sinks.coalescing import CoalescingSink
 from sinks.opensearch import OpenSearchSink
 from sinks.opensearch_client import OpenSearchClient
 from sinks.parquet import ParquetSink
 from sinks.parquet_store import ParquetStore
 from sinks.redis import RedisSink, RedisWrite
 from sinks.single_part import output
+from sinks.sql import SqlSink, SqlTransactions
 
 KEYS = 16
 
@@ -46,7 +49,8 @@ class Plan:
 
     flow: str
     topics: list[str]
-    sink: str  # redis, batch, kafka, parquet, opensearch, none (records are dropped), or archive: that whole flow
+    # redis, batch, coalescing, kafka, parquet, opensearch, sql, none (records are dropped), or archive: that whole flow
+    sink: str
     redis_url: str = ""
     cluster: bool = False
     out_topic: str = ""
@@ -104,6 +108,11 @@ def to_kafka_records(topic: str) -> Callable[[list[Any]], list[KafkaRecord | Pro
     return records
 
 
+def to_mark(item: Any) -> Any:
+    message = unwrapped(item)
+    return message if isinstance(message, Progress) else (mark_key(message), mark(message))
+
+
 def to_rows(messages: Sequence[Message]) -> pa.Table:
     return pa.table({"mark": [mark(message).decode() for message in messages]})
 
@@ -144,12 +153,35 @@ def build(plan: Plan) -> Dataflow:
             nodes.execute([(mark_key(m), pack(b"SADD", mark_key(m), mark(m))) for m in messages], patience=0.2)
 
         output("sink", stream, crashing(BatchSink(apply, group), plan))
+    elif plan.sink == "coalescing":
+        nodes = RedisNodes(plan.redis_url, cluster=plan.cluster)
+
+        def settle(marks: set[tuple[bytes, bytes]]) -> None:
+            nodes.execute([(key, pack(b"SADD", key, each)) for key, each in marks], patience=0.2)
+
+        marks = op.map("marks", stream, to_mark)
+        empty: Callable[[], set[tuple[bytes, bytes]]] = set
+        output("sink", marks, crashing(CoalescingSink(empty, set.add, settle, group, seconds=0.3), plan))
     elif plan.sink == "kafka":
         records = op.flat_map_batch("records", stream, to_kafka_records(plan.out_topic))
         output("sink", records, crashing(KafkaSink(group), plan))
     elif plan.sink == "opensearch":
         documents = op.flat_map_batch("documents", stream, to_documents(plan.out_topic))
         output("sink", documents, crashing(OpenSearchSink(lambda: OpenSearchClient(get_settings()), group), plan))
+    elif plan.sink == "sql":
+        transactions = SqlTransactions(get_settings(), plan.flow)
+
+        def insert(marks: Sequence[str]) -> Effects[None]:
+            table = f"INSERT INTO {plan.out_topic} (mark)"
+            yield Query(f"{table} SELECT unnest(%(marks)s::text[]) ON CONFLICT DO NOTHING", {"marks": marks})
+
+        def to_marks(items: Sequence[Any]) -> Sequence[str]:
+            return [mark(unwrapped(item)).decode() for item in items]
+
+        def write(marks: Sequence[str]) -> None:
+            transactions.run(lambda: insert(marks))
+
+        output("sink", stream, crashing(SqlSink(to_marks, write, group), plan))
     elif plan.sink == "parquet":
         store = ParquetStore(Path(plan.archive).as_uri())
         generation_of = generations(get_settings(), "contract", GENERATION_CHARACTERS)

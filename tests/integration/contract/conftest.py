@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: 
 from connectors.applied import AppliedOffsets, Offsets
 from connectors.flows import dead_letter_topic, group_of
 from connectors.kafka_clients import client_config, consumer_config
+from fanline.database import connect
 from fanline.redis_nodes import RedisNodes
 from fanline.resp import pack
 from readmodels.archive import current
@@ -26,7 +27,7 @@ from tests.integration.contract import child, valkey
 from tests.integration.contract.child import KEYS, Plan
 from tests.integration.contract.valkey import Valkey, wait_until
 
-SINKS = ("redis", "redis-cluster", "batch", "kafka", "parquet", "opensearch")
+SINKS = ("redis", "redis-cluster", "batch", "coalescing", "kafka", "parquet", "opensearch", "sql")
 
 
 # Importing Kafka's, Redis' and Bytewax' libraries takes longer than all that a flow does in these tests, so the
@@ -189,6 +190,15 @@ class Target:
             client = OpenSearchClient(bench.stack.settings)
             client.create(self.index, {"mappings": {"dynamic": "strict"}, "aliases": {self.topic: {}}})
             client.close()
+        if sink == "sql":
+            self.topic = bench.name.replace("-", "_")
+            self.sql(f"CREATE TABLE {self.topic} (mark text PRIMARY KEY)")
+
+    def sql(self, statement: str) -> list[Any]:
+        """Run a statement on the stack's database; its rows."""
+        with connect(self.bench.stack.settings, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description is not None else []
 
     def plan(self, topic: str, **more: Any) -> Plan:
         url = self.servers[0].url if self.servers else ""
@@ -201,6 +211,8 @@ class Target:
             return self.archived()
         if self.sink == "opensearch":
             return self.indexed()
+        if self.sink == "sql":
+            return {row[0] for row in self.sql(f"SELECT mark FROM {self.topic}")}
         if self.sink == "kafka":
             return {record.value().decode() for record in self.bench.read(self.topic)}
         nodes = RedisNodes(self.servers[0].url, cluster=len(self.servers) > 1)
@@ -221,6 +233,8 @@ class Target:
 
     def close(self) -> None:
         """Give back what others would see."""
+        if self.sink == "sql":
+            self.sql(f"DROP TABLE {self.topic}")
         if self.index:
             client = OpenSearchClient(self.bench.stack.settings)
             client.delete(self.index)
@@ -252,7 +266,7 @@ def redis_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         started: dict[str, list[Valkey]] = {}
 
         def servers(sink: str) -> list[Valkey]:
-            kind = {"redis": "one", "batch": "one", "redis-cluster": "three"}.get(sink)
+            kind = {"redis": "one", "batch": "one", "coalescing": "one", "redis-cluster": "three"}.get(sink)
             if kind is None:
                 return []
             if kind not in started:

@@ -73,7 +73,7 @@ def test_a_replay_from_the_beginning_changes_nothing(bench: Bench, target: Targe
     assert target.marks() == marks
 
 
-@pytest.mark.parametrize("target", ["redis", "redis-cluster", "batch"], indirect=True)
+@pytest.mark.parametrize("target", ["redis", "redis-cluster", "batch", "coalescing"], indirect=True)
 def test_a_server_that_is_killed_and_restarted_in_the_middle_costs_nothing(bench: Bench, target: Target) -> None:
     topic = bench.topic()
     marks = bench.produce(topic, 5000)
