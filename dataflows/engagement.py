@@ -39,13 +39,18 @@ class Applying:
 
     def __init__(self, reader: Performer, writer: Performer) -> None:
         self._reader, self._writer = reader, writer
+        self._generations: tuple[int, ...] = (0,)
 
     def __call__(self, items: list[Routed | Progress]) -> Iterable[RedisWrite | Progress]:
         """One write a node and generation, then the progress of the batch."""
         batch = Batch(item for item in items if not isinstance(item, Progress))
+        # Packed before Redis is asked for the generations: it answers when it is done with the batch before.
+        packed = {generation: self._of_nodes(batch, generation) for generation in self._generations}
+        self._generations = self._reader.generations(MODEL).all
         in_turn = True
-        for generation in self._reader.generations(MODEL).all:
-            for node, writes in self._of_nodes(batch, generation).items():
+        for generation in self._generations:
+            of_nodes = packed[generation] if generation in packed else self._of_nodes(batch, generation)
+            for node, writes in of_nodes.items():
                 payload = b"".join([write.data for write in writes])
                 # A partition's changes must reach a value in their order, and a batch has one command a value.
                 yield RedisWrite(node, payload, len(writes), self._answer(batch, generation, writes), in_turn=in_turn)
