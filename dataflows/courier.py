@@ -26,8 +26,8 @@ from fanline.database import AsyncCountingCursor, open_async_pool
 from fanline.errors import DependencyUnavailable
 from fanline.logging import get_logger
 from fanline.settings import Settings
-from readmodels import channels
-from readmodels.channels import Channel
+from readmodels import channel_deliveries
+from readmodels.channel_deliveries import Channel
 from readmodels.effects import Query
 from sinks.batch import BatchSink, BatchWriter
 from sinks.outcome import Outcome
@@ -128,7 +128,7 @@ class Courier:
                 try:
                     if time.monotonic() - looked > JANITOR_SECONDS:
                         looked = time.monotonic()
-                        await rows(channels.abandoned(self._carrier.channel))
+                        await rows(channel_deliveries.abandoned(self._carrier.channel))
                     await self._carrier.extra(rows)
                     await self._send_due(rows)
                     pause = await self._pause(rows)
@@ -161,7 +161,7 @@ class Courier:
     async def _pause(self, rows: Rows) -> float:
         if len(self._in_flight) >= self._carrier.in_flight:
             return LONGEST_SLEEP_SECONDS
-        [row] = await rows(channels.next_due(self._carrier.channel, list(self._in_flight)))
+        [row] = await rows(channel_deliveries.next_due(self._carrier.channel, list(self._in_flight)))
         return min(LONGEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS if row["seconds"] is None else row["seconds"])
 
     async def _send_due(self, rows: Rows) -> None:
@@ -170,7 +170,7 @@ class Courier:
         room = carrier.in_flight - len(self._in_flight)
         if room <= 0:
             return
-        found = await rows(channels.claim(carrier.channel, room, list(self._in_flight), whole=carrier.whole))
+        found = await rows(channel_deliveries.claim(carrier.channel, room, list(self._in_flight), whole=carrier.whole))
         claimed: dict[UUID, list[Row]] = {}
         for row in found:
             claimed.setdefault(row["target"], []).append(row)
@@ -182,7 +182,7 @@ class Courier:
             wanted = frozenset(parcel.ids) if parcel is not None else frozenset()
             unwanted = [row["notification_id"] for row in given if row["notification_id"] not in wanted]
             if unwanted:
-                await self._note(rows, channels.finish(carrier.channel, target, unwanted, "skipped", None))
+                await self._note(rows, channel_deliveries.finish(carrier.channel, target, unwanted, "skipped", None))
                 metrics.CHANNEL_SENDS.labels(carrier.channel, "skipped").inc(len(unwanted))
             if parcel is not None:
                 task = asyncio.create_task(self._deliver(parcel, rows))
@@ -200,7 +200,7 @@ class Courier:
         now = time.monotonic()
         if alone_until > now:
             wait = alone_until - now
-            again = channels.postpone(
+            again = channel_deliveries.postpone(
                 carrier.channel, parcel.target, parcel.ids, wait, "The server is left alone.", counted=False
             )
             await self._note(rows, again)
@@ -224,10 +224,10 @@ class Courier:
             _log.warning("not delivered", channel=channel, target=str(target), what=outcome.kind, reason=outcome.reason)
         if outcome.kind == "retry":
             pause = outcome.after_seconds or self._backed_off(parcel.attempts)
-            await self._note(rows, channels.postpone(channel, target, ids, pause, outcome.reason or ""))
+            await self._note(rows, channel_deliveries.postpone(channel, target, ids, pause, outcome.reason or ""))
             return
         state = "failed" if outcome.kind == "gone" else outcome.kind
-        await self._note(rows, channels.finish(channel, target, ids, state, outcome.reason))
+        await self._note(rows, channel_deliveries.finish(channel, target, ids, state, outcome.reason))
         if outcome.kind == "gone":
             while not self._stopping:
                 try:
@@ -237,7 +237,7 @@ class Courier:
                     await asyncio.sleep(DATABASE_PAUSE_SECONDS)
 
     def _backed_off(self, attempts: int) -> float:
-        seconds = channels.pause_seconds(attempts, self._settings.delivery_retry_seconds)
+        seconds = channel_deliveries.pause_seconds(attempts, self._settings.delivery_retry_seconds)
         return seconds * random.uniform(0.8, 1.2)
 
     async def _note(self, rows: Rows, query: Query) -> None:

@@ -20,7 +20,7 @@ from fanline.addresses import public_url
 from fanline.settings import Settings, get_settings
 from fanline.vapid import INSERT_KEY, SELECT_KEY, VapidKey, new_private_key, subject_of
 from readmodels import push
-from readmodels.channels import Channel
+from readmodels.channel_deliveries import Channel
 from readmodels.effects import Effects, Query
 from sinks.outcome import Outcome
 from sinks.push import PushSender
