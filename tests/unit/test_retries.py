@@ -16,6 +16,8 @@ WRITES = re.compile(r"\b(INSERT INTO|UPDATE \w+ (\w+ )?SET|DELETE FROM)\b")
 
 # Connections of their own, without the retry of `run_transaction`, `SqlTransactions` or `Performer`, and why.
 OWN_CONNECTIONS = {
+    "api/cli.py": "an operator's command, begun again by hand",
+    "fanline/redis_connection.py": "connects to Redis",
     "audit/stores.py": "reads",
     "audit/visitors.py": "sessions of the audit's own, which the audit makes again at its next run",
     "connectors/barrier.py": "one statement; whoever waits at the barrier asks again",
