@@ -31,6 +31,7 @@ def next_steps(nodes: Sequence[Node]) -> str:
     lines = [f"{part.name:{width}}  {part.url}" for part in parts]
     api = [part.url for part in parts if part.kind == "api"]
     if api:
+        lines += ["", f"The pipeline, live: {api[0]}/pipeline"]
         lines += ["", "To post:", "", *(f"  {line}" for line in curl_example(api[0]).splitlines())]
         lines += ["", "`make status` shows how it does, `make down` stops it."]
     return "\n".join(lines)
