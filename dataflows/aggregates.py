@@ -15,7 +15,7 @@ from connectors.kafka_source import KafkaSource
 from dataflows.effects import Performer
 from fanline.settings import get_settings
 from readmodels.aggregate_changes import Mark, Stale, mark, settle
-from readmodels.aggregates import retention
+from readmodels.aggregates import MODEL, retention
 from sinks.coalescing import CoalescingSink
 from sinks.single_part import output
 
@@ -35,7 +35,7 @@ def build() -> Dataflow:
     sink = CoalescingSink(
         Stale,
         Stale.add,
-        lambda stale: performer.run(settle(stale, int(time.time()), kept)),
+        lambda stale: performer.each((MODEL,), lambda: settle(stale, int(time.time()), kept)),
         group_of(NAME),
         seconds=settings.aggregates_seconds,
         share=settings.aggregates_share,
