@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error
 from connectors.offsets import Partition
+from fanline.errors import DependencyUnavailable
 from fanline.settings import Settings
 
 Offsets = dict[Partition, int]
@@ -108,6 +109,8 @@ class AppliedOffsets:
     def _result(self, answer: "Future[Any]") -> Any:
         try:
             return answer.result(REQUEST_TIMEOUT_SECONDS * 2)
+        except TimeoutError as error:
+            raise DependencyUnavailable("Kafka does not tell the offsets of a consumer group in time.") from error
         except KafkaException as error:
             raise typed_error(self._settings, error.args[0]) from error
 
