@@ -24,22 +24,30 @@ from sinks.single_part import output
 
 NAME = "trends"
 
-
-def checked(item: Change) -> Change:
-    """The change; raises what makes it a dead letter when its row lacks what trends need."""
-    trends.Changes.nothing().add(item.change.table, item.change.op, item.change.row, 0)
-    return item
+# Ranking takes a tenth of the flow's time at most, however much is used.
+PAUSES = 9
 
 
-def applied(performer: Performer, clock: Clock) -> Callable[[Sequence[Change]], None]:
+def counting(clock: Clock) -> Callable[[Change], trends.Changes]:
+    """The step that says what a change means for trends; raises what makes it a dead letter."""
+
+    def count(item: Change) -> trends.Changes:
+        changes = trends.Changes.nothing()
+        changes.add(item.change.table, item.change.op, item.change.row, clock.now_ms())
+        return changes
+
+    return count
+
+
+def applied(performer: Performer) -> Callable[[Sequence[trends.Changes]], None]:
     """What applies a batch of changes."""
 
-    def apply(items: Sequence[Change]) -> None:
-        changes = trends.Changes.nothing()
-        now_ms = clock.now_ms()
+    def apply(items: Sequence[trends.Changes]) -> None:
+        together = trends.Changes.nothing()
         for item in items:
-            changes.add(item.change.table, item.change.op, item.change.row, now_ms)
-        performer.run(trends.apply(changes))
+            together.posts |= item.posts
+            together.uses += item.uses
+        performer.run(trends.apply(together))
 
     return apply
 
@@ -56,8 +64,10 @@ class Ranker:
         if time.monotonic() < self._due:
             return
         terms = Terms(self._clock.now_ms(), self._settings.trends_minimum_accounts, self._settings.trends_account_hours)
+        started = time.monotonic()
         self._performer.run(publish(terms))
-        self._due = time.monotonic() + self._settings.trends_seconds
+        ended = time.monotonic()
+        self._due = ended + max(self._settings.trends_seconds, (ended - started) * PAUSES)
 
 
 def build() -> Dataflow:
@@ -68,8 +78,10 @@ def build() -> Dataflow:
         on_pulse(Ranker(performer, settings, clock).pulse)
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    changes = decode_changes("decode", records, NAME, convert=checked, wait_until_visible=performer.wait_until_visible)
-    output("uses", changes, BatchSink(applied(performer, clock), group_of(NAME)))
+    changes = decode_changes(
+        "decode", records, NAME, convert=counting(clock), wait_until_visible=performer.wait_until_visible
+    )
+    output("uses", changes, BatchSink(applied(performer), group_of(NAME)))
     return dataflow
 
 

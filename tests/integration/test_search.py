@@ -11,6 +11,8 @@ from uuid import UUID
 import pytest
 
 from fanline.database import connect
+from readmodels.search import POSTS, USERS
+from sinks.opensearch_client import OpenSearchClient
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
 
@@ -105,6 +107,31 @@ async def test_only_public_posts_of_people_who_let_them_be_indexed_are_found(api
         await until_found(api, bob, rare, [])
         change_user(system, ada, show)
         await until_found(api, bob, rare, [public["id"]])
+
+
+async def test_a_deleted_account_leaves_nothing_in_the_indexes(api: Api, system: Stack) -> None:
+    ada = await api.person("ada")
+    posts = [(await api.status(ada, word()))["id"] for _ in range(3)]
+    client = OpenSearchClient(system.settings)
+
+    def left() -> int:
+        prefix = system.settings.search_prefix
+        people = client.documents(USERS.read_alias(prefix), [ada.id])
+        return len(people) + len(client.documents(POSTS.read_alias(prefix), posts))
+
+    async def all_there() -> bool:
+        return await asyncio.to_thread(left) == 4
+
+    async def all_gone() -> bool:
+        return await asyncio.to_thread(left) == 0
+
+    try:
+        await until(all_there, "the account and its posts are in the indexes")
+        with connect(system.settings, autocommit=True) as connection:
+            connection.execute("DELETE FROM users WHERE id = %s", [UUID(ada.id)])
+        await until(all_gone, "the account and its posts are gone from the indexes")
+    finally:
+        client.close()
 
 
 async def test_people_are_found_by_the_beginning_of_handle_and_name_the_followed_ones_first(api: Api) -> None:
