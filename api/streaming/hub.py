@@ -10,7 +10,7 @@ from uuid import UUID
 from api.database import Database
 from api.streaming.client import DELETE, FILTERS_CHANGED, NOTIFICATION, UPDATE, Client, Ended, Happening, Subscription
 from api.streaming.log import Batch
-from api.streaming.matching import hides, home_audience
+from api.streaming.matching import hides, home_audience, shows_at_home
 from api.streaming.position import Position
 from api.streaming.recent import PostEvent, Recent, post_event
 from api.streaming.render import Rendered, Renderer
@@ -201,16 +201,15 @@ class Hub:
 
     async def _tell_posts(self, events: list[PostEvent], late: list[tuple[UUID, PostEvent]]) -> None:
         now_ms = self.now_ms()
-        originals = await self.facts_of([*events, *(event for _, event in late)])
+        told = [*events, *(event for _, event in late)]
+        originals = await self.facts_of(told)
         audience: dict[int, set[UUID]] = {}
-        for index, event in enumerate(events):
+        for index, event in enumerate(told):
             people = home_audience(event, self.viewers, originals, now_ms)
             audience[index] = {person for person in people if person in self._by_person}
-        told = list(events)
-        for follower, event in late:
-            if follower in home_audience(event, self.viewers, originals, now_ms):
-                audience[len(told)] = {follower}
-                told.append(event)
+        for index, (follower, _) in enumerate(late, len(events)):
+            audience[index] &= {follower}
+        await self._recheck(told, audience, originals, now_ms)
         wanted = {
             event.entry.id
             for index, event in enumerate(told)
@@ -227,6 +226,22 @@ class Hub:
             self._tell_home(event, audience[index], status, now_ms)
             if self._public and event.is_tagged and index < len(events):
                 self._tell_public(event, status, now_ms)
+
+    async def _recheck(
+        self,
+        events: list[PostEvent],
+        audience: dict[int, set[UUID]],
+        originals: Mapping[int, PostFacts | None],
+        now_ms: int,
+    ) -> None:
+        """Take those out of the audience to whom the database would not show the posts by now."""
+        viewers: set[UUID] = set().union(*audience.values())
+        facts = [event.facts for event in events] + [each for each in originals.values() if each is not None]
+        people = {each.author for each in facts}
+        people |= {each.in_reply_to_account for each in facts if each.in_reply_to_account is not None}
+        now = await self.viewers.among(viewers, people)
+        for index, event in enumerate(events):
+            audience[index] = {one for one in audience[index] if shows_at_home(event, now[one], originals, now_ms)}
 
     def _tell_home(self, event: PostEvent, people: Iterable[UUID], status: Rendered | None, now_ms: int) -> None:
         shared: dict[bytes, Happening] = {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, get_port_socket
 
 from api.app import build_app
 from api.context import CONTEXT, Context
 from api.drain import DRAIN, Drain
+from api.streaming.service import STREAMS, Streams
 from fanline.metrics import HOME_READS
 from fanline.settings import Settings
 
@@ -86,6 +88,11 @@ class Api:
     def drain(self) -> Drain:
         """The application's requests under way."""
         return self._server.app[DRAIN]  # type: ignore[no-any-return, attr-defined]
+
+    @property
+    def streams(self) -> Streams:
+        """The application's streams."""
+        return self._server.app[STREAMS]  # type: ignore[no-any-return, attr-defined]
 
     def url(self, path: str) -> str:
         """Where a path of this API is reached."""
@@ -164,11 +171,21 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(settings: Settings, **changes: Any) -> AsyncIterator[Api]:
-    """The API on a free port; limits are out of the way unless `changes` of the settings say otherwise."""
+async def running_api(settings: Settings, *, send_buffer: int | None = None, **changes: Any) -> AsyncIterator[Api]:
+    """The API on a free port; limits are out of the way unless `changes` of the settings say otherwise.
+
+    `send_buffer` is the size of the kernel's buffer of each connection, in bytes.
+    """
     wanted = {"rate_limit": 1_000_000, "api_access_log": False, **changes}
     app: web.Application = build_app(settings.model_copy(update=wanted))
-    server = TestServer(app)
+
+    def listener(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
+        opened = get_port_socket(host, port, family)
+        if send_buffer is not None:  # connections inherit it
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        return opened
+
+    server = TestServer(app, socket_factory=listener)
     await server.start_server()
     try:
         async with aiohttp.ClientSession() as session:

@@ -1,19 +1,38 @@
 """The streaming API on the running system: what clients are told, and what they get when they come back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
+import aiohttp
+import psycopg
 import pytest
 
+from fanline import database
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
+from tests.integration.channel_world import Notifier
 from tests.integration.stream_world import Listener, events, websocket
 
 
 @pytest.fixture
 async def api(system: Stack) -> AsyncIterator[Api]:
-    async with running_api(system.settings, stream_heartbeat_seconds=0.5) as running:
+    async with running_api(system.settings) as running:
         yield running
+
+
+@pytest.fixture
+def connection(system: Stack) -> Iterator[psycopg.Connection[Any]]:
+    with database.connect(system.settings, autocommit=True) as connected:
+        yield connected
+
+
+@pytest.fixture
+def notifier(system: Stack, connection: psycopg.Connection[Any]) -> Notifier:
+    return Notifier(system.settings, connection)
 
 
 @pytest.fixture
@@ -58,18 +77,39 @@ async def test_a_stream_shows_what_home_shows_and_nothing_else(api: Api, pair: t
         assert stream.of("update")[1].json["reblog"]["id"] == stranger["id"]
 
 
+async def test_a_filter_marks_what_it_matches_and_its_change_is_told(api: Api, pair: tuple[Person, Person]) -> None:
+    ada, bob = pair
+    async with events(api, "user", bob) as stream:
+        form = {"title": "no", "context": ["home"], "keywords_attributes": [{"keyword": "spoiler"}]}
+        (await api.post("/api/v2/filters", bob, json=form)).ok()
+        await stream.until(lambda each: bool(each.of("filters_changed")))
+        await api.status(ada, "a spoiler")
+        await stream.until(lambda each: bool(each.of("update")))
+        [matched] = stream.of("update")[0].json["filtered"]
+        assert matched["keyword_matches"] == ["spoiler"]
+
+
 async def test_a_follow_a_block_and_an_unfollow_change_what_is_told(api: Api) -> None:
     ada, bob = await api.people("ada", "bob")
     async with events(api, "user", bob) as stream:
         await api.status(ada, "before the follow")
+        for _ in range(5):
+            await api.follow(bob, ada)
+            followed = await api.status(ada, "after the follow")
+            await stream.until(lambda each, wanted=followed["id"]: wanted in each.ids())  # type: ignore[misc]
+            (await api.post(f"/api/v1/accounts/{ada.id}/unfollow", bob)).ok()
+            hidden = await api.status(ada, "after the unfollow")
+            last = await api.status(bob, "mine")
+            await stream.until(lambda each, wanted=last["id"]: wanted in each.ids())  # type: ignore[misc]
+            # Those of before belong to home again as soon as she is followed again.
+            assert hidden["id"] not in stream.ids()
+            await api.request("DELETE", f"/api/v1/statuses/{hidden['id']}", ada)
         await api.follow(bob, ada)
-        followed = await api.status(ada, "after the follow")
-        await stream.until(lambda each: each.ids() == [followed["id"]])
-        (await api.post(f"/api/v1/accounts/{ada.id}/unfollow", bob)).ok()
-        await api.status(ada, "after the unfollow")
+        (await api.post(f"/api/v1/accounts/{bob.id}/block", ada)).ok()
+        blocked = await api.status(ada, "after the block")
         last = await api.status(bob, "mine")
         await stream.until(lambda each: last["id"] in each.ids())
-        assert stream.ids() == [followed["id"], last["id"]]
+        assert blocked["id"] not in stream.ids()
 
 
 async def test_who_comes_back_gets_exactly_what_was_missed(api: Api, pair: tuple[Person, Person]) -> None:
@@ -171,3 +211,125 @@ async def test_a_token_is_taken_from_the_query_and_from_the_protocol(api: Api, p
     assert (await api.get("/api/v1/streaming/health")).body == b"OK"
     instance = (await api.get("/api/v2/instance")).ok()
     assert instance["configuration"]["urls"]["streaming"].startswith("ws://")
+
+
+async def test_notifications_are_told_at_once_and_after_an_absence(
+    api: Api, pair: tuple[Person, Person], notifier: Notifier
+) -> None:
+    ada, bob = pair
+    async with events(api, "user", ada) as home, events(api, "user/notification", ada) as only:
+        first = notifier.notify(ada.id, bob.id)
+        for stream in (home, only):
+            await stream.until(lambda each: bool(each.of("notification")))
+            told = stream.of("notification")[0].json
+            assert (told["id"], told["type"], told["account"]["id"]) == (str(first), "follow", bob.id)
+        await api.status(ada, "mine")
+        await home.until(lambda each: bool(each.of("update")))
+    assert only.of("update") == []
+    missed = [str(notifier.notify(ada.id, bob.id)) for _ in range(3)]
+    async with events(api, "user/notification", ada, only.told[-1].id) as again:
+        live = str(notifier.notify(ada.id, bob.id))
+        await again.until(lambda each: live in [told.json["id"] for told in each.told])
+        assert [told.json["id"] for told in again.told] == [*missed, live]
+
+
+async def test_a_revoked_token_ends_its_streams(api: Api, pair: tuple[Person, Person]) -> None:
+    _, bob = pair
+    client = await api.client()
+    async with (
+        events(api, "user", bob) as stream,
+        websocket(api, params={"stream": "user", "access_token": bob.token}) as other,
+    ):
+        form = {"client_id": client.client_id, "client_secret": client.client_secret, "token": bob.token}
+        assert (await api.post("/oauth/revoke", data=form)).status == 200
+        await stream.until(lambda each: each.ended)
+        assert "access token" in stream.comments[-1]
+        message = await other.socket.receive(10)
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        assert message.data == 1008
+    (await api.get("/api/v1/streaming/user", bob)).fails(401)
+
+
+async def test_a_process_that_ends_says_so_and_takes_no_more_streams(api: Api, pair: tuple[Person, Person]) -> None:
+    _, bob = pair
+    async with (
+        events(api, "user", bob) as stream,
+        websocket(api, params={"stream": "user", "access_token": bob.token}) as other,
+    ):
+        assert await api.drain.finish(10), "streams held up the end of the process"
+        await stream.until(lambda each: each.ended)
+        assert "restarts" in stream.comments[-1]
+        assert (await other.socket.receive(10)).data == 1012
+        (await api.get("/api/v1/streaming/user", bob)).fails(503)
+
+
+async def test_silence_is_broken_by_a_heartbeat(system: Stack, pair: tuple[Person, Person]) -> None:
+    async with (
+        running_api(system.settings, stream_heartbeat_seconds=0.2) as api,
+        events(api, "user", pair[1]) as stream,
+    ):
+        await stream.until(lambda each: each.comments[:3] == [")", "thump", "thump"])
+
+
+async def test_a_person_has_so_many_streams_and_no_more(system: Stack, pair: tuple[Person, Person]) -> None:
+    ada, bob = pair
+    async with running_api(system.settings, stream_connections_per_person=1, stream_connections=2) as few:
+        async with events(few, "user", bob):
+            (await few.get("/api/v1/streaming/user", bob)).fails(429)
+            async with events(few, "user", ada):
+                (await few.get("/api/v1/streaming/user", ada)).fails(503)
+        async with events(few, "user", bob):
+            pass
+
+
+async def test_a_client_that_does_not_read_is_ended_and_finds_the_rest_later(
+    system: Stack, pair: tuple[Person, Person]
+) -> None:
+    ada, bob = pair
+    async with running_api(system.settings, send_buffer=4_096, stream_queue=10) as api:
+        address = urlsplit(api.url("/"))
+        with socket.socket() as lazy:
+            lazy.settimeout(30)
+            lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            lazy.connect((address.hostname, address.port))
+            lazy.sendall(
+                b"GET /api/v1/streaming/user HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+                + bob.token.encode()
+                + b"\r\n\r\n"
+            )
+            received = await asyncio.to_thread(lazy.recv, 1)
+            posted = []
+            while api.streams.hub.clients:
+                assert len(posted) < 100, "the client is still being written to"
+                posted.append((await api.status(ada, f"{len(posted)} " + "&" * 4_900))["id"])
+            received += await asyncio.to_thread(read_all, lazy)
+        heard, last = heard_of(received)
+        assert 0 < len(heard) < len(posted)
+        async with events(api, "user", bob, last) as stream:
+            await stream.until(lambda each: len(each.ids()) >= len(posted) - len(heard))
+            assert heard + stream.ids() == posted
+
+
+def read_all(lazy: socket.socket) -> bytes:
+    """What is left in a connection that the other side has ended."""
+    received = b""
+    try:
+        while chunk := lazy.recv(65_536):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def heard_of(received: bytes) -> tuple[list[str], str]:
+    """The statuses of whole events in what came over a socket, and the last event id."""
+    heard, last = [], ""
+    text = b"".join(line for line in received.splitlines(keepends=True) if not line.rstrip().isalnum())
+    for block in text.decode(errors="ignore").split("event: update")[1:]:
+        fields = dict(line.split(": ", 1) for line in block.replace("\r\n", "").split("\n") if ": " in line)
+        try:
+            heard.append(json.loads(fields["data"])["id"])
+        except (KeyError, ValueError):
+            break
+        last = fields["id"]
+    return heard, last
