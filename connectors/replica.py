@@ -91,7 +91,9 @@ def start(route: Route, settings: Settings, *, snapshot: bool) -> int:
         _publish(connection, route.slot, sorted(tables))
     config = _config(route, settings, sorted(tables), snapshot=snapshot)
     with kafka_connect.client(settings) as client:
-        client.put(f"fanline-replica-{route.direction}", config)
+        current = client.config(f"fanline-replica-{route.direction}")
+        if current is None or plan.differences(current, config):
+            client.put(f"fanline-replica-{route.direction}", config)
         client.wait(f"fanline-replica-{route.direction}", lambda status: status.running)
     return len(tables)
 

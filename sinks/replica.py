@@ -15,6 +15,7 @@ from psycopg import sql
 from connectors.messages import Message
 from fanline.changes import parse_sequence
 from fanline.errors import MalformedEvent
+from fanline.replica import LEFT_OUT
 from readmodels.effects import Effects, Query
 
 # What Debezium writes for a large value that an update has not touched; the target has it already.
@@ -78,6 +79,8 @@ class Row:
     gone: bool
     place: tuple[int, int] | None
     """Where it was in the source's log; None for a row that the snapshot has read."""
+    begins: bool = False
+    """Whether it is the first row of a snapshot."""
 
 
 def tables() -> Effects[dict[str, Table]]:
@@ -97,6 +100,7 @@ def read(message: Message, known: dict[str, Table]) -> Row:
         record, key = json.loads(message.value or b""), json.loads(message.key or b"")
         table = known[record.pop("__source_table")]
         op, deleted, sequence = record.pop("__op"), record.pop("__deleted"), record.pop("__source_sequence")
+        begins = record.pop("__source_snapshot") == "first"
         gone = deleted == "true"
         values = {column: key[column] for column in table.key} if gone else record
         unknown = values.keys() - table.columns.keys()
@@ -107,7 +111,7 @@ def read(message: Message, known: dict[str, Table]) -> Row:
         raise MalformedEvent(
             f"The change at offset {message.offset} of {message.topic} cannot be applied: {error!r}."
         ) from error
-    return Row(table, values, gone, place)
+    return Row(table, values, gone, place, begins)
 
 
 def apply(messages: Sequence[Message], known: dict[str, Table]) -> Effects[int]:
@@ -125,6 +129,10 @@ def apply(messages: Sequence[Message], known: dict[str, Table]) -> Effects[int]:
             if row.place < place:
                 continue
             place = row.place
+        if row.begins:
+            # A connector that was interrupted in its snapshot takes another, which lacks what was deleted meanwhile.
+            for name in sorted(known.keys() - LEFT_OUT):
+                yield Query(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)).as_string(), {})
         yield from statements(row)
         applied += 1
     yield Query(
