@@ -96,15 +96,16 @@ async def test_an_index_is_built_anew_under_load_and_no_search_fails(system: Sta
     async with running_api(system.settings, search_timeout_seconds=15) as api:
         ada, bob = await api.people("ada", "bob")
         rare = word()
-        posts = [(await api.status(ada, f"{rare} {number}"))["id"] for number in range(10)]
-        await until_found(api, bob, rare, posts, limit=40)
+        first = [(await api.status(ada, f"{rare} {number}"))["id"] for number in range(10)]
+        await until_found(api, bob, rare, first, limit=40)
+        posts = list(first)
         done = asyncio.Event()
 
         async def keep_searching() -> int:
             searches = 0
             while not done.is_set():
                 # The helper fails when anybody but OpenSearch answers.
-                assert set(posts[:10]) <= set(await found_ids(api, bob, rare, limit=40))
+                assert await found_ids(api, bob, rare, limit=40, max_id=int(first[-1]) + 1) == first[::-1]
                 searches += 1
             return searches
 
