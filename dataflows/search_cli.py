@@ -22,7 +22,7 @@ def search() -> None:
 
 
 @search.command()
-@click.option("--keep-old", is_flag=True, help="Leave the old indexes there, written and not searched, until the next run.")
+@click.option("--keep-old", is_flag=True, help="Leave the old indexes there, written, until the next run.")
 def reindex(keep_old: bool) -> None:
     """Build new indexes from the database beside the serving ones, then switch.
 

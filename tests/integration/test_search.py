@@ -30,7 +30,7 @@ def word() -> str:
     return "w" + secrets.token_hex(5)
 
 
-async def until(reached: Callable[[], Awaitable[bool]], what: str, seconds: float = 20) -> None:
+async def until(reached: Callable[[], Awaitable[bool]], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not await reached():
         assert time.monotonic() < deadline, what
