@@ -1,4 +1,4 @@
-"""Search when OpenSearch is away, when an index is built anew under load, and when the log is read again."""
+"""Search when OpenSearch is away, and when an index is built anew under load."""
 
 import asyncio
 import json
@@ -8,35 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from connectors.barrier import Barrier
-from connectors.reset import reset_offsets
-from readmodels.search import KINDS, POSTS
+from readmodels.search import POSTS
 from sinks.opensearch_client import OpenSearchClient
 from tests.conftest import Stack
-from tests.integration.api_world import Api, Person, running_api
+from tests.integration.api_world import running_api
 from tests.integration.test_search import SEARCH, found_ids, until_found, word
 
 
 def settle(system: Stack) -> None:
     with Barrier(system.settings, ("search",)) as barrier:
         barrier.wait(90)
-
-
-def contents(system: Stack) -> dict[str, dict[str, Any]]:
-    """The newest documents by kind and id, without popularity, which only ranks."""
-    client = OpenSearchClient(system.settings)
-    found: dict[str, dict[str, Any]] = {}
-    try:
-        for kind in KINDS:
-            alias = kind.read_alias(system.settings.search_prefix)
-            assert client.count(alias)
-            answer = client.call("POST", f"/{alias}/_search", {"size": 10_000, "sort": [{"id": "desc"}]})
-            found[kind.name] = {
-                hit["_id"]: {name: value for name, value in hit["_source"].items() if name != kind.popularity_field}
-                for hit in answer["hits"]["hits"]
-            }
-    finally:
-        client.close()
-    return found
 
 
 def indexed(system: Stack, posts: list[str]) -> dict[str, Any]:
@@ -127,26 +108,3 @@ async def test_an_index_is_built_anew_under_load_and_no_search_fails(system: Sta
         assert not await asyncio.to_thread(indexed, system, gone)
         shown = json.loads((await asyncio.to_thread(system.fanline, "search", "status", "--json")).stdout)
         assert [row["state"] for row in shown] == ["serving", "serving"]
-
-
-async def test_reading_the_log_again_changes_no_document(system: Stack) -> None:
-    async with running_api(system.settings) as api:
-        await some_history(api, *await api.people("ada", "bob"))
-    await asyncio.to_thread(settle, system)
-    before = await asyncio.to_thread(contents, system)
-    for _ in range(2):
-        await asyncio.to_thread(system.fanline, "down", "--only", "search")
-        reset_offsets("search", "earliest", system.settings)
-        await asyncio.to_thread(system.up, "search")
-        await asyncio.to_thread(settle, system)
-        after = await asyncio.to_thread(contents, system)
-        assert {name: {key: after[name].get(key) for key in found} for name, found in before.items()} == before
-
-
-async def some_history(api: Api, ada: Person, bob: Person) -> None:
-    kept, edited, deleted = [await api.status(ada, f"{word()} #x") for _ in range(3)]
-    (await api.request("PUT", f"/api/v1/statuses/{edited['id']}", ada, json={"status": "edited #y"})).ok()
-    (await api.request("DELETE", f"/api/v1/statuses/{deleted['id']}", ada)).ok()
-    (await api.post(f"/api/v1/statuses/{kept['id']}/reblog", bob)).ok()
-    await api.follow(bob, ada)
-    (await api.request("PATCH", "/api/v1/accounts/update_credentials", bob, json={"note": "hello"})).ok()
