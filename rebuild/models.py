@@ -13,7 +13,7 @@ from audit.repairs import repair_followers, repair_recents
 from audit.stores import Stores
 from fanline.addresses import public_url
 from fanline.settings import Settings
-from readmodels import engagement, followers, incremental, readiness, stored, timelines
+from readmodels import engagement, followers, inbox, incremental, readiness, stored, timelines
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
 from readmodels.counts import ACCOUNT_COUNTS
 from readmodels.effects import Query, command
@@ -79,6 +79,7 @@ def rebuildable(settings: Settings) -> dict[str, Rebuildable]:
             ("followers", "recents"), _followers_are_ready,
         ),
         Rebuildable(timelines.MODEL, (b"t",), (Part("people", _warm),), ("timelines_redis",)),
+        Rebuildable(inbox.MODEL, (b"i",), (Part("people", _inboxes),), ("inboxes",)),
     )  # fmt: skip
     return {model.name: model for model in models}
 
@@ -133,6 +134,16 @@ def _followers_are_ready(stores: Stores, made: Made) -> None:
         stores.redis(
             [command(key, b"SET", mark) for key, mark in zip(readiness.mark_keys(), marks, strict=True) if mark]
         )
+
+
+def _inboxes(stores: Stores, made: Made, users: Sequence[UUID]) -> None:
+    """Fills the inboxes of those who have one, for as long as they keep it."""
+    with using(made.model, made.serving):
+        seconds = stores.redis([command(inbox.inbox_key(user), b"TTL") for user in users])
+    with using(made.model, made.number):
+        for user, left in zip(users, seconds, strict=True):
+            if left > inbox.FILL_SECONDS:
+                stores.drive(inbox.fill(user, stores.settings.notifications_cap, left))
 
 
 def _warm(stores: Stores, made: Made, viewers: Sequence[UUID]) -> None:
