@@ -17,7 +17,7 @@ from stack import status
 from stack.layout import Layout
 
 HELPERS = {"__main__", "report"}
-OWN_SERVERS = ("fanout", "home", "engagement", "aggregates", "search")
+OWN_SERVERS = ("fanout", "home", "engagement", "aggregates", "search", "notifications")
 
 
 def names() -> list[str]:
