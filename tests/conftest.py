@@ -130,6 +130,8 @@ def stack() -> Iterator[Stack]:
         # All tests come from one address, and sign up more people in five minutes than an address may.
         ours |= {"FANLINE_RATE_LIMIT": "100000"}
         ours |= CHANNELS
+        # The barrier waits for the time series too, and tests wait for the barrier all the time.
+        ours |= {"FANLINE_AGGREGATES_SECONDS": "0.1", "FANLINE_AGGREGATES_SHARE": "0.9"}
     # It would repair what tests damage, now and then before they have seen it.
     ours["FANLINE_AUDIT_ALWAYS"] = "false"
     with pytest.MonkeyPatch.context() as patch:
