@@ -58,7 +58,7 @@ SNAPSHOT = """pg_current_snapshot()::text AS snapshot,
        (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS log_end"""
 """Columns of every query that loads values: what its snapshot shows, and the end of the log after it was taken."""
 HYBRID_TIME = "cluster_logical_timestamp()::text AS hybrid_time"
-"""What stands for them on CockroachDB: the time up to which the query sees everything."""
+"""What stands for them on CockroachDB: the time up to which the query sees everything; needs SERIALIZABLE isolation."""
 
 _columns = SNAPSHOT
 _CIRCLE = 0xFFFFFFFF

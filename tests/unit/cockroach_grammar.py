@@ -26,6 +26,7 @@ FUNCTIONS = frozenset(
         "char_length",
         "chr",
         "clock_timestamp",
+        "cluster_logical_timestamp",
         "concat",
         "count",
         "current_database",

@@ -14,6 +14,8 @@ from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS, STATUSES, account_m
 from readmodels.effects import Query
 from readmodels.engagement import FORGET, GONE, PRESENT, effects_of
 from readmodels.flags import FLAGS, MUTED, SETS, Flags, by_poll, entity_of, flags, sets, vote
+from readmodels.incremental import Id, Kind
+from tests.unit.cockroach_grammar import faults
 
 ONE, OTHER = str(UUID(int=1)), str(UUID(int=2))
 PLACE = incremental.place(2, 0)
@@ -150,14 +152,15 @@ def test_above_the_horizon_flags_are_known_and_below_it_they_are_not() -> None:
     assert not found.knows(50, 60)
 
 
-def test_on_cockroachdb_a_value_is_loaded_with_the_time_that_its_query_sees() -> None:
+@pytest.mark.parametrize(("kind", "subject"), [(STATUS_COUNTS, 5), (ACCOUNT_COUNTS, UUID(ONE)), (FLAGS, UUID(ONE))])
+def test_on_cockroachdb_a_value_is_loaded_with_the_time_that_its_query_sees(kind: Kind, subject: Id) -> None:
     incremental.use_dialect("cockroach")
     try:
-        loading = incremental.load([(STATUS_COUNTS, 5)])
+        loading = incremental.load([(kind, subject)])
         query = next(loading)
         assert isinstance(query, Query)
         assert "cluster_logical_timestamp()" in query.sql
-        assert "pg_" not in query.sql
+        assert faults(query.sql.replace("%(ids)s", "NULL")) == []
     finally:
         incremental.use_dialect("postgres")
     value = incremental.held({"hybrid_time": "1747243394200039000.0000000002"}, b"payload")
