@@ -175,7 +175,9 @@ def _route(request: web.Request) -> str:
 def _finish(context: Context, request: web.Request, response: web.StreamResponse, started: float) -> None:
     seconds = time.perf_counter() - started
     route = _route(request)
-    metrics.API_SECONDS.labels(request.method, route, str(response.status)).observe(seconds)
+    # A stream lasts as long as its client likes (fanline_stream_* tells of it); anything else is a `Response`.
+    if isinstance(response, web.Response):
+        metrics.API_SECONDS.labels(request.method, route, str(response.status)).observe(seconds)
     if _access_log.wanted and context.settings.api_access_log:
         principal = principal_of(request)
         user_id = None if principal is None or principal.user_id is None else str(principal.user_id)
