@@ -117,6 +117,7 @@ def person(connection: Any) -> uuid.UUID:
     return user
 
 
+@pytest.mark.timeout(600)
 def test_a_database_moves_under_load_and_back_and_nothing_is_lost(move: Move) -> None:
     with psycopg.connect(move.urls[0]) as connection:
         people = [person(connection) for _ in range(60)]
