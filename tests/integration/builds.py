@@ -40,21 +40,20 @@ class Build:
         self._process.start()
 
     @property
-    def last_line(self) -> str:
-        """The last that the process has said."""
-        lines = self._said.read_text().splitlines() if self._said.exists() else []
-        return lines[-1] if lines else ""
+    def said(self) -> str:
+        """What the process has said."""
+        return self._said.read_text() if self._said.exists() else ""
 
     def stop(self) -> None:
         """SIGTERM, and a clean end."""
-        wait_until(lambda: "flow starts" in self._said.read_text(), f"{self.flow} handles signals")
+        wait_until(lambda: "flow starts" in self.said, f"{self.flow} handles signals")
         self._process.terminate()
-        assert self.ends() == 0, self.last_line
+        assert self.ends() == 0, self.said
 
     def ends(self, timeout: float = 60) -> int:
         """The exit code of a process that ends."""
         self._process.join(timeout)
-        assert self._process.exitcode is not None, f"{self.flow} does not end: {self.last_line}"
+        assert self._process.exitcode is not None, f"{self.flow} does not end: {self.said}"
         return self._process.exitcode
 
     def close(self) -> None:

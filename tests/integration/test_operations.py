@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Producer
 
 from connectors import moves, recovery
@@ -16,6 +17,7 @@ from connectors.flows import FLOWS
 from connectors.letter_log import Resolver, read_ledger
 from connectors.letters import Letter
 from fanline import database
+from fanline.cli import fanline
 from tests.conftest import Stack
 from tests.integration.contract.valkey import wait_until
 
@@ -43,12 +45,21 @@ def get_followed(system: Stack, person: uuid.UUID, by: int) -> None:
 
 
 def until_applied(system: Stack) -> None:
-    with Barrier(system.settings) as barrier:
+    with Barrier(system.settings, [FLOW]) as barrier:
         barrier.wait(60)
 
 
-def answer(system: Stack, *arguments: str) -> Any:
-    return json.loads(system.fanline(*arguments, "--json").stdout)
+def answer(*arguments: str) -> Any:
+    """What a command says as JSON, asked without the detour of a process."""
+    result = CliRunner().invoke(fanline, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def is_right(system: Stack, person: uuid.UUID) -> bool:
+    """Whether the followers of somebody equal SQL."""
+    audited = json.loads(system.fanline("audit", "--prefix", f"ops_{person.hex[:12]}", "--json").stdout)["followers"]
+    return bool(audited["equal"] == audited["checked"] == 1)
 
 
 # Dead letters.
@@ -75,12 +86,11 @@ def letters(system: Stack) -> Iterator[list[Letter]]:
 
 
 def test_letters_are_counted_by_reason_and_shown_with_what_is_in_them(system: Stack, letters: list[Letter]) -> None:
-    found = answer(system, "dlq", "list")
+    found = answer("dlq", "list")
     assert found["cards"]["open"] == 2
     assert {reason["count"] for reason in found["cards"]["reasons"]} == {1}
     assert set(found) == set(FLOWS)
-    lines = system.fanline("dlq", "show", "cards", "--reason", "NO SCHEMA", "--json").stdout.splitlines()
-    [shown] = map(json.loads, lines)
+    shown = answer("dlq", "show", "cards", "--reason", "NO SCHEMA")
     assert shown["topic"] == "cdc.mutes"
     assert shown["headers"] == {"origin": "test"}
     assert shown["payload"].startswith("0x007ffffff0")
@@ -116,7 +126,7 @@ def test_lag_tells_what_a_flow_that_stands_still_has_not_applied(system: Stack, 
         seen: list[dict[str, Any]] = []
 
         def all_behind() -> bool:
-            seen[:] = [each for each in answer(system, "lag", FLOW)["flows"] if each["records"]]
+            seen[:] = [each for each in answer("lag", FLOW)["flows"] if each["records"]]
             return sum(each["records"] for each in seen) == 5
 
         wait_until(all_behind, "all five are behind", 30)
@@ -125,7 +135,7 @@ def test_lag_tells_what_a_flow_that_stands_still_has_not_applied(system: Stack, 
     finally:
         os.kill(stopped, signal.SIGCONT)
     until_applied(system)
-    report = answer(system, "lag", FLOW)
+    report = answer("lag", FLOW)
     assert not any(each["records"] or each["seconds"] for each in report["flows"])
     connectors = {each["name"]: each for each in report["connectors"]}
     for name in ("fanline-cdc", "fanline-outbox"):
@@ -144,8 +154,8 @@ def followers(system: Stack, person: uuid.UUID) -> int:
     return int(row[0])
 
 
-def instances(system: Stack) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = answer(system, "dataflows", "list", "--seconds", "0.1")["dataflows"]
+def instances() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = answer("dataflows", "list", "--seconds", "0.1")["dataflows"]
     return [each for each in found if each["flow"] == FLOW]
 
 
@@ -155,7 +165,7 @@ def test_a_flow_is_scaled_while_people_write_and_nothing_is_lost_or_read_twice(
     get_followed(system, person, 5)
     assert "has 2 instances now" in system.fanline("dataflows", "scale", FLOW, "2").stdout
     try:
-        assert [(each["state"], each["instance"], each["instances"]) for each in instances(system)] == [
+        assert [(each["state"], each["instance"], each["instances"]) for each in instances()] == [
             ("running", 0, 2),
             ("running", 1, 2),
         ]
@@ -171,13 +181,12 @@ def test_a_flow_is_scaled_while_people_write_and_nothing_is_lost_or_read_twice(
         assert "at most" in refused.stderr
     finally:
         system.fanline("dataflows", "scale", FLOW, "1")
-    [only] = instances(system)
+    [only] = instances()
     assert (only["name"], only["state"]) == (FLOW, "running")
     assert "already" in system.fanline("dataflows", "scale", FLOW, "1").stdout
     until_applied(system)
     assert followers(system, person) == 10
-    audited = answer(system, "audit", "--prefix", f"ops_{person.hex[:12]}")
-    assert audited["followers"]["equal"] == audited["followers"]["checked"] == 1
+    assert is_right(system, person)
 
 
 def test_a_reset_says_what_it_does_and_is_refused_while_the_flow_runs(system: Stack) -> None:
@@ -199,7 +208,7 @@ def test_a_stopped_flow_is_reset_and_reads_everything_again_to_the_same_result(
     until_applied(system)
     system.fanline("dataflows", "stop", FLOW)
     try:
-        assert [each["state"] for each in instances(system)] == ["stopped"]
+        assert [each["state"] for each in instances()] == ["stopped"]
         planned = system.fanline("offsets", "reset", FLOW, "--to", "latest", "--yes").stdout
         assert "In all 0 records are read again and " in planned
         system.fanline("offsets", "reset", FLOW, "--to", "earliest", "--yes")
@@ -212,9 +221,8 @@ def test_a_stopped_flow_is_reset_and_reads_everything_again_to_the_same_result(
     finally:
         system.fanline("dataflows", "start", FLOW)
     until_applied(system)
-    audited = answer(system, "audit", "--prefix", f"ops_{person.hex[:12]}")
-    assert audited["followers"]["equal"] == audited["followers"]["checked"] == 1
-    wait_until(lambda: bool(answer(system, "offsets", "recovery", FLOW)["stores"]), "the flow has a store again")
+    assert is_right(system, person)
+    wait_until(lambda: bool(answer("offsets", "recovery", FLOW)["stores"]), "the flow has a store again")
 
 
 def test_an_unknown_topic_or_a_place_that_is_none_is_refused_in_one_sentence(system: Stack) -> None:

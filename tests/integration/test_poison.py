@@ -5,7 +5,8 @@ The real dataflows, each in turn, on all of their topics; a flow that is added i
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from tests.integration.records import records_between
 
 PREFIX = "poison"
 GRAPH = scale_free(60, 1_500, seed=11)
+IN_A_ROW = 5
 POSTS, RATE, LIKES = 150, 100.0, 1_200
 ROWS = """
 INSERT INTO likes (user_id, post_id)
@@ -62,7 +64,7 @@ class Braked:
     """How a flow's process ended that could read nothing."""
 
     code: int
-    last_line: str
+    said: str
     before: Offsets
     after: Offsets
 
@@ -137,10 +139,12 @@ def stopped(system: Stack) -> Iterator[Stack]:
 
 
 @contextmanager
-def building(stack: Stack, percent: int, folder: Path, **settings: str) -> Iterator[list[Build]]:
-    """Builds of every flow that run until they are stopped, which they survive cleanly, or end by themselves."""
+def building(
+    stack: Stack, percent: int, folder: Path, flows: Iterable[str] = tuple(FLOWS), **settings: str
+) -> Iterator[list[Build]]:
+    """Builds of flows that run until they are stopped, or end by themselves."""
     with ExitStack() as running:
-        yield [running.enter_context(closing(Build(stack, flow, percent, folder, **settings))) for flow in FLOWS]
+        yield [running.enter_context(closing(Build(stack, flow, percent, folder, **settings))) for flow in flows]
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +207,13 @@ def braked(
     with Barrier(stack.settings, []) as captured:
         captured.wait(60)
     before = {flow: standings(stack, flow) for flow in FLOWS}
-    with building(stack, 100, tmp_path_factory.mktemp("braked"), FANLINE_DEAD_LETTER_CONSECUTIVE="5") as builds:
+    with closing(Backlog(stack.settings)) as backlog:
+        unread = Counter(each.flow for each in backlog.measure() for _ in range(min(each.records, IN_A_ROW)))
+    flows = [flow for flow in FLOWS if unread[flow] >= IN_A_ROW]
+    brake = {"FANLINE_DEAD_LETTER_CONSECUTIVE": str(IN_A_ROW)}
+    with building(stack, 100, tmp_path_factory.mktemp("braked"), flows, **brake) as builds:
         return {
-            build.flow: Braked(build.ends(180), build.last_line, before[build.flow], standings(stack, build.flow))
+            build.flow: Braked(build.ends(180), build.said, before[build.flow], standings(stack, build.flow))
             for build in builds
         }
 
@@ -237,12 +245,18 @@ def test_after_the_fix_a_replay_loses_nothing(story: Story, mended: dict[str, Le
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_a_flow_that_can_read_nothing_stops_and_keeps_its_place(braked: dict[str, Braked], flow: str) -> None:
+    if flow not in braked:
+        pytest.skip(f"fewer than {IN_A_ROW} records came for {flow}")
     found = braked[flow]
-    assert found.code == 1, found.last_line
-    assert f"The flow {flow} stops, as it had to reject 5 records in a row" in found.last_line
-    assert REASON.rstrip(".") in found.last_line
+    assert found.code == 1, found.said
+    assert f"The flow {flow} stops, as it had to reject {IN_A_ROW} records in a row" in found.said
+    assert REASON.rstrip(".") in found.said
     # What it passed before the last of them came is among its dead letters; the rest waits for the fix.
-    assert sum(found.after[place] - at for place, at in found.before.items()) < 5
+    assert sum(found.after[place] - at for place, at in found.before.items()) < IN_A_ROW
+
+
+def test_most_flows_had_something_to_stop_at(braked: dict[str, Braked]) -> None:
+    assert len(braked) >= len(FLOWS) - 3
 
 
 def test_after_that_fix_nothing_is_lost_either(
