@@ -220,7 +220,11 @@ async def open_connection(
                 ssl=True if address.tls else None,
             )
             commands = address.greeting() + (greeting or [])
-            replies = await connection.send(b"".join(commands), len(commands)) if commands else []
+            try:
+                replies = await connection.send(b"".join(commands), len(commands)) if commands else []
+            except BaseException:
+                connection.close()
+                raise
     except TimeoutError as error:
         raise RedisTimeout(f"Redis at {address} did not answer within {timeout:g} s.") from error
     except OSError as error:
