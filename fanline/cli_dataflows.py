@@ -46,9 +46,9 @@ def list_flows(seconds: float, as_json: bool) -> None:
     before = {process.name: flow_metrics.read(process.url) for process in chosen}
     time.sleep(seconds)
     entries = [entry(layout, process, before[process.name]) for process in chosen]
-    behind = records_behind()
+    behind = flows_behind()
     for each in entries:
-        each["behind_records"] = behind.get(each["flow"])
+        each["behind_records"], each["lag_seconds"] = behind.get(each["flow"], (None, None))
     if as_json:
         click.echo(json.dumps({"dataflows": entries}, indent=2))
         return
@@ -143,14 +143,15 @@ def partitions_of(flow: str) -> int:
     return max((partition + 1 for _, partition in found), default=get_settings().kafka_partitions)
 
 
-def records_behind() -> dict[str, int]:
-    """Records that each flow has not applied; empty when Kafka does not answer."""
+def flows_behind() -> dict[str, tuple[int, float]]:
+    """What each flow has not applied, and the age in seconds of its oldest record; empty when Kafka does not answer."""
     backlog = Backlog(get_settings())
-    totals: dict[str, int] = {}
+    found: dict[str, tuple[int, float]] = {}
     with contextlib.suppress(DependencyUnavailable), contextlib.closing(backlog):
         for each in backlog.measure():
-            totals[each.flow] = totals.get(each.flow, 0) + each.records
-    return totals
+            records, seconds = found.get(each.flow, (0, 0.0))
+            found[each.flow] = records + each.records, round(max(seconds, each.seconds), 1)
+    return found
 
 
 def entry(layout: Layout, process: Process, before: flow_metrics.FlowFigures | None) -> dict[str, Any]:
@@ -168,7 +169,6 @@ def entry(layout: Layout, process: Process, before: flow_metrics.FlowFigures | N
         "pid": found["pid"],
         "restarts": found.get("restarts", 0),
         "records_per_second": round(now.rate(before), 1) if now else None,
-        "lag_seconds": round(now.lag_seconds, 3) if now else None,
         "rss_bytes": found["rss_bytes"],
         "metrics_url": process.url,
     }
