@@ -114,6 +114,8 @@ def switch(client: OpenSearchClient, built: Sequence[Building], prefix: str) -> 
         actions += [{"remove": {"index": index, "alias": read}} for index in behind[read] if index != building.index]
         actions.append({"add": {"index": building.index, "alias": read}})
         old.update({*behind[read], *behind[write]} - {building.index})
+    # What was written within the last second shows only after this.
+    client.refresh([building.index for building in built])
     client.change_aliases(actions)
     return sorted(old)
 

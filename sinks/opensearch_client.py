@@ -105,9 +105,13 @@ class OpenSearchClient:
         """Leave something in the index, for whoever goes on with it."""
         self.call("PUT", f"/{index}/_mapping", {"_meta": dict(notes)})
 
+    def refresh(self, indexes: Sequence[str]) -> None:
+        """Let searches see everything that was written."""
+        self.call("POST", f"/{','.join(indexes)}/_refresh")
+
     def count(self, index: str) -> int:
         """Documents in an index or alias, those of the last moments included."""
-        self.call("POST", f"/{index}/_refresh")
+        self.refresh([index])
         return int(self.call("GET", f"/{index}/_count")["count"])
 
     def documents(self, index: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
