@@ -36,10 +36,10 @@ from schemas.registry import EventEncoder, encoder
 
 PEOPLE = 2_000
 POSTS = 4_000
-LIKES = 16_000
+LIKES = 60_000
 LIKES_A_POST = LIKES // POSTS
 # The last ones are not counted: the worker is then no longer full.
-MEASURED = LIKES - 2_000
+MEASURED = LIKES - 5_000
 PARTITIONS = {"FANLINE_KAFKA_PARTITIONS": "1"}
 
 Like = tuple[UUID, int, UUID]
