@@ -65,11 +65,14 @@ class Pipeline:
         """The pipeline as it is now."""
         database, found = self._database()
         kafka, behind = self._kafka()
+        flows = self._flows(behind)
+        audit = f"http://{self._settings.host}:{audit_metrics_port(self._settings)}/metrics"
+        self._figures[audit] = flow_metrics.read(audit, self._session)
         return {
             "database": database,
             "connectors": [asdict(each) for each in self._connectors(found)],
             "kafka": kafka,
-            "flows": self._flows(behind),
+            "flows": flows,
             "stores": [self._opensearch()],
             "completeness": {
                 model: share

@@ -115,4 +115,4 @@ def test_a_scaled_flow_has_a_process_with_a_port_and_a_share_of_its_own_for_each
 
 
 def test_every_dataflow_that_there_is_stands_in_the_table() -> None:
-    assert [process.name for process in processes(LAYOUT) if process.kind == "dataflow"] == list(FLOWS)
+    assert [process.flow for process in processes(LAYOUT) if process.flow] == list(FLOWS)
