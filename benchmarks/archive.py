@@ -34,6 +34,7 @@ from schemas.registry import encoder
 from sinks.avro_columns import arrow_schema
 from sinks.parquet_store import ParquetStore
 
+CONTRACTS = contracts.load()
 EVENTS = ("post.created", "engagement.recorded")
 RECORDS = 200_000
 PARTITIONS = 2
@@ -44,7 +45,7 @@ WORDS = ("the", "log", "is", "what", "happened", "and", "reads", "are", "what", 
 
 def event(name: str, number: int, chance: random.Random) -> dict[str, Any]:
     """An event as the API writes it, with ids of its own and a text of some words."""
-    made = contracts.load()[name].example | {"post_id": str(117_000_000_000_000_000 + number * 65_536)}
+    made = CONTRACTS[name].example | {"post_id": str(117_000_000_000_000_000 + number * 65_536)}
     if name == "post.created":
         made |= {
             "text": " ".join(chance.choices(WORDS, k=chance.randint(3, 40))),
@@ -75,7 +76,7 @@ def fill(settings: Settings, topics: dict[str, str]) -> dict[str, list[dict[str,
 
 def schema_of(name: str) -> pa.Schema:
     """The Arrow schema of an event."""
-    return arrow_schema(avro.parse(contracts.load()[name].text))
+    return arrow_schema(avro.parse(CONTRACTS[name].text))
 
 
 def writer_alone(folder: Path, made: dict[str, list[dict[str, Any]]]) -> float:
