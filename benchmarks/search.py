@@ -5,6 +5,7 @@ opensearch-py's bulk helper alone, with the same documents ready in memory, into
 same server, before and after. Every run writes into an empty index.
 """
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from dataflows.search_rebuild import rebuild
 from fanline.addresses import opensearch_url, registry_url
 from fanline.avro import SchemaRegistry, encode, parse
 from fanline.database import connect
+from fanline.errors import DependencyUnavailable
 from fanline.ids import TimeOrderedIds, created_ms
 from fanline.settings import get_settings
 from readmodels import search
@@ -126,7 +128,8 @@ def flow_rate(environment: dict[str, str]) -> float:
         while done < NUMBER:
             if flow.poll() is not None:
                 raise RuntimeError(f"the flow ended with code {flow.returncode}")
-            done = offsets.committed({group: [place]})[group][place]
+            with contextlib.suppress(DependencyUnavailable):  # the first commit makes Kafka's topic of offsets
+                done = offsets.committed({group: [place]})[group][place]
             ended = time.perf_counter()
             if done and not first:
                 first, started = done, ended

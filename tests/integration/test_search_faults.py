@@ -88,16 +88,18 @@ async def test_an_index_is_built_anew_under_load_and_no_search_fails(system: Sta
                 # The helper fails when anybody but OpenSearch answers.
                 assert await found_ids(api, bob, rare, limit=40, max_id=int(first[-1]) + 1) == first[::-1]
                 searches += 1
+                await asyncio.wait([rebuilding], timeout=0.2)
             return searches
 
-        searching = asyncio.create_task(keep_searching())
         rebuilding = asyncio.create_task(asyncio.to_thread(system.fanline, "search", "reindex"))
+        searching = asyncio.create_task(keep_searching())
         gone = []
         while not rebuilding.done():
             posts.append((await api.status(ada, f"{rare} meanwhile"))["id"])
             extra = await api.status(ada, f"{rare} gone")
             (await api.request("DELETE", f"/api/v1/statuses/{extra['id']}", ada)).ok()
             gone.append(extra["id"])
+            await asyncio.wait([rebuilding], timeout=0.2)
         rebuilt = await rebuilding
         done.set()
         assert await searching > 0
