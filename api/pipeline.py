@@ -38,8 +38,8 @@ MOST_WATCHERS = 20
 PAGE = {"/pipeline": ("index.html", "text/html"), "/pipeline/page.js": ("page.js", "text/javascript"),
         "/pipeline/page.css": ("page.css", "text/css")}  # fmt: skip
 SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",

@@ -13,9 +13,7 @@ FILE = ArchiveFile("post.created", date(2026, 11, 22), "9f3c01ab", 2, 500, 999)
 
 
 def test_a_name_says_what_the_content_is():
-    assert FILE.path == (
-        "post.created/day=2026-11-22/9f3c01ab-0002-00000000000000000500-00000000000000000999.parquet"
-    )
+    assert FILE.path == ("post.created/day=2026-11-22/9f3c01ab-0002-00000000000000000500-00000000000000000999.parquet")
     assert parse(FILE.path) == FILE
 
 
