@@ -75,7 +75,6 @@ def test_connections_of_their_own_are_known(room):
     opened = {
         str(name)
         for name, node in calls(room)
-        if ast.unparse(node.func)
-        in ("connect", "database.connect", "psycopg.connect")
+        if ast.unparse(node.func) in ("connect", "database.connect", "psycopg.connect")
     }
     assert opened <= OWN_CONNECTIONS.keys()
