@@ -47,7 +47,7 @@ class Causes:
             place = f"{first['topic']} [{first['partition']}] offset {first['offset']}"
             return Cause(f"The flow rejected {len(letters)} records of it, first {place}: {first['reason']}", facts)
         if not starts:
-            return Cause(f"The flow {flow} does not run.", facts)
+            return Cause(f"The flow {flow} does not answer: it is down, or too busy.", facts)
         if behind:
             return Cause(f"The flow {flow} is behind by {behind} records.", facts)
         if min(starts) < RECENT_SECONDS:
