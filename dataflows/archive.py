@@ -17,7 +17,7 @@ from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
 from fanline.settings import Settings, get_settings
 from readmodels.archive import GENERATION_CHARACTERS
-from sinks.parquet import ParquetSink
+from sinks.parquet import ParquetSink, batches
 from sinks.parquet_store import open_store
 from sinks.single_part import output
 
@@ -38,7 +38,7 @@ def build(name: str = NAME, topics: Sequence[str] = FLOWS[NAME], settings: Setti
     )
     dataflow = Dataflow(name)
     records = op.input("source", dataflow, KafkaSource(topics, group_of(name), settings, resume="committed"))
-    output("files", records, sink)
+    output("files", batches("batches", records), sink)
     return dataflow
 
 

@@ -34,8 +34,8 @@ class ArchiveRows:
         rejected = False
         try:
             # Producers of two versions may write side by side; each record has the columns of its own.
-            for schema_id, run in groupby(messages, _schema_id):
-                batch, bad = self._rows(schema_id, list(run))
+            for framing, run in groupby(messages, _framing):
+                batch, bad = self._rows(_schema_id(framing), list(run))
                 if batch is not None:
                     batches.append(batch)
                 rejected = rejected or bad
@@ -80,27 +80,36 @@ class ArchiveRows:
         return MalformedAvro("The record does not fit its schema.")
 
 
-def _schema_id(message: Message) -> int | None:
-    value = message.value
-    if value is None or len(value) < HEADER.size or value[0] != 0:
-        return None
-    return int.from_bytes(value[1 : HEADER.size])
+def _framing(message: Message) -> bytes | None:
+    return message.value[: HEADER.size] if message.value is not None else None
+
+
+def _schema_id(framing: bytes | None) -> int | None:
+    return int.from_bytes(framing[1:]) if framing and len(framing) == HEADER.size and framing[0] == 0 else None
 
 
 def _places(messages: Sequence[Message]) -> list[pa.Array]:
-    rows = [
-        (
-            message.partition,
-            message.offset,
-            message.timestamp_ms,
-            _text(message.key),
-            _text(next((value for name, value in message.headers if name == ID_HEADER), None)),
-        )
-        for message in messages
+    columns: list[list[Any]] = [
+        [message.partition for message in messages],
+        [message.offset for message in messages],
+        [message.timestamp_ms for message in messages],
+        [message.key for message in messages],
+        [_event_id(message.headers) for message in messages],
     ]
-    columns = zip(*rows, strict=True) if rows else [()] * len(RECORD_COLUMNS)
-    return [pa.array(values, column.type) for values, column in zip(columns, RECORD_COLUMNS, strict=True)]
+    return [_array(values, column.type) for values, column in zip(columns, RECORD_COLUMNS, strict=True)]
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode(errors="replace")
+def _event_id(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
+    for name, value in headers:
+        if name == ID_HEADER:
+            return value
+    return None
+
+
+def _array(values: list[Any], wanted: pa.DataType) -> pa.Array:
+    if wanted != pa.string():
+        return pa.array(values, wanted)
+    try:
+        return pa.array(values, pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([None if value is None else value.decode(errors="replace") for value in values])

@@ -54,15 +54,19 @@ def writer(store, convert=rows, count=100, seconds=1000.0) -> ParquetWriter:
     return ParquetWriter(store, convert, lambda _: generation, "group", rows=count, seconds=seconds, name="x")
 
 
+def given(part: ParquetWriter, items) -> None:
+    part.write_batch([list(items)])
+
+
 def archived(store: ParquetStore) -> list[int]:
     return sorted(row["offset"] for file in current(store.files(TOPIC)) for row in store.read(file).to_pylist())
 
 
 def test_records_are_committed_when_they_are_in_a_file_and_not_before(store, committed):
     part = writer(store, count=10)
-    part.write_batch([*map(message, range(9)), Progress(TOPIC, 0, 9)])
+    given(part, [*map(message, range(9)), Progress(TOPIC, 0, 9)])
     assert (archived(store), committed) == ([], {})
-    part.write_batch([message(9), Progress(TOPIC, 0, 10)])
+    given(part, [message(9), Progress(TOPIC, 0, 10)])
     part.close()
     assert archived(store) == list(range(10))
     assert committed == {(TOPIC, 0): 10}
@@ -70,7 +74,7 @@ def test_records_are_committed_when_they_are_in_a_file_and_not_before(store, com
 
 def test_a_file_is_written_when_its_first_record_has_waited_long_enough(store, committed):
     part = writer(store, seconds=0.05)
-    part.write_batch([message(0), Progress(TOPIC, 0, 1)])
+    given(part, [message(0), Progress(TOPIC, 0, 1)])
     deadline = time.monotonic() + 10
     while not committed and time.monotonic() < deadline:
         part.pulse()
@@ -80,22 +84,22 @@ def test_a_file_is_written_when_its_first_record_has_waited_long_enough(store, c
 
 def test_a_replay_writes_only_what_is_missing_wherever_files_were_cut(store, committed):
     first = writer(store, count=10)
-    first.write_batch([message(offset) for offset in range(25)])
+    given(first, [message(offset) for offset in range(25)])
     first._writers.shutdown()
     assert archived(store) == list(range(20))
     again = writer(store, count=7)
-    again.write_batch([message(offset) for offset in range(40)])
+    given(again, [message(offset) for offset in range(40)])
     again.close()
     assert archived(store) == list(range(40))
 
 
 def test_a_hole_before_files_that_are_there_is_filled(store, committed):
     first = writer(store, count=5)
-    first.write_batch([message(offset) for offset in range(20)])
+    given(first, [message(offset) for offset in range(20)])
     first.close()
     store.delete(store.files(TOPIC)[1])
     again = writer(store)
-    again.write_batch([message(offset) for offset in range(22)])
+    given(again, [message(offset) for offset in range(22)])
     again.close()
     assert archived(store) == list(range(22))
     assert [(file.first, file.last) for file in store.files(TOPIC)] == [(0, 4), (5, 9), (10, 14), (15, 19), (20, 21)]
@@ -103,8 +107,9 @@ def test_a_hole_before_files_that_are_there_is_filled(store, committed):
 
 def test_days_and_partitions_have_files_of_their_own(store, committed):
     part = writer(store)
-    part.write_batch(
-        [message(0), message(1, NOON_MS + 43_200_000), message(2), message(3, partition=1), message(3, NOON_MS - 1)]
+    given(
+        part,
+        [message(0), message(1, NOON_MS + 43_200_000), message(2), message(3, partition=1), message(3, NOON_MS - 1)],
     )
     part.close()
     assert [(file.day.day, file.partition, file.first, file.last) for file in store.files(TOPIC)] == [
@@ -117,13 +122,13 @@ def test_a_rejected_record_that_was_sent_back_is_archived_though_its_offset_is_c
         return rows([each for each in messages if each.offset % 2 == 0 or isinstance(each, Replayed)])
 
     part = writer(store, only_even)
-    part.write_batch([message(offset) for offset in range(5)])
+    given(part, [message(offset) for offset in range(5)])
     part.close()
     back = Replayed(*message(3))
     back.retried, back.retried_offset = ("retry.archive", 0), 17
     for _ in range(2):
         part = writer(store, only_even)
-        part.write_batch([back, Progress("retry.archive", 0, 18)])
+        given(part, [back, Progress("retry.archive", 0, 18)])
         part.close()
     assert archived(store) == [0, 2, 3, 4]
     assert committed["retry.archive", 0] == 18
@@ -140,7 +145,7 @@ def test_a_store_that_is_away_is_waited_for(store, committed, monkeypatch):
 
     monkeypatch.setattr(store, "put", failing)
     part = writer(store, count=3)
-    part.write_batch([*map(message, range(3)), Progress(TOPIC, 0, 3)])
+    given(part, [*map(message, range(3)), Progress(TOPIC, 0, 3)])
     assert committed == {}
     part.close()
     assert archived(store) == [0, 1, 2]
@@ -149,7 +154,7 @@ def test_a_store_that_is_away_is_waited_for(store, committed, monkeypatch):
 
 def test_what_a_crash_leaves_of_a_file_is_no_file(store, committed):
     part = writer(store)
-    part.write_batch([message(0)])
+    given(part, [message(0)])
     part.close()
     folder = Path(store.path(store.files(TOPIC)[0])).parent
     (folder / ".half-1.part").write_bytes(b"PAR1")
@@ -159,7 +164,7 @@ def test_what_a_crash_leaves_of_a_file_is_no_file(store, committed):
 
 def test_compaction_never_shows_a_row_twice_or_not_at_all(store, committed):
     part = writer(store, count=10)
-    part.write_batch([message(offset) for offset in range(45)])
+    given(part, [message(offset) for offset in range(45)])
     part.close()
     assert compact(store, grace_seconds=600) == Compacted(written=1, merged=5)
     assert len(store.files(TOPIC)) == 6
@@ -168,14 +173,14 @@ def test_compaction_never_shows_a_row_twice_or_not_at_all(store, committed):
     assert compact(store, grace_seconds=0) == Compacted(deleted=5)
     assert archived(store) == list(range(45))
     again = writer(store, count=10)
-    again.write_batch([message(offset) for offset in range(50)])
+    given(again, [message(offset) for offset in range(50)])
     again.close()
     assert archived(store) == list(range(50))
 
 
 def test_compaction_keeps_files_below_its_target(store, committed):
     part = writer(store, count=10)
-    part.write_batch([message(offset) for offset in range(40)])
+    given(part, [message(offset) for offset in range(40)])
     part.close()
     assert compact(store, grace_seconds=0, target_rows=25) == Compacted(written=2, merged=4)
     assert compact(store, grace_seconds=0, target_rows=25) == Compacted(deleted=4)
@@ -208,7 +213,7 @@ def count(store, sql='SELECT count(*) AS n FROM "post.created"', **options) -> i
 
 def test_queries_see_each_event_once_and_every_record_when_asked(store, committed):
     part = writer(store, events, count=4)
-    part.write_batch([message(offset) for offset in range(10)])
+    given(part, [message(offset) for offset in range(10)])
     part.close()
     assert count(store) == 8
     assert count(store, every_record=True) == 10
@@ -221,7 +226,7 @@ def test_queries_see_each_event_once_and_every_record_when_asked(store, committe
 
 def test_erasing_a_person_leaves_no_event_that_names_them_not_even_after_a_replay(store, committed):
     part = writer(store, events, count=4)
-    part.write_batch([message(offset) for offset in range(8)])
+    given(part, [message(offset) for offset in range(8)])
     part.close()
     compact(store, grace_seconds=600)
     assert erase(store, "11111111-1111-1111-1111-111111111111") == (10, 3)
@@ -229,6 +234,6 @@ def test_erasing_a_person_leaves_no_event_that_names_them_not_even_after_a_repla
     assert "11111111" not in json.dumps(left, default=str)
     assert sorted({row["kafka_offset"] for row in left}) == [1, 5, 7]
     part = writer(store, events)
-    part.write_batch([message(offset) for offset in range(8)])
+    given(part, [message(offset) for offset in range(8)])
     part.close()
     assert count(store) == 3

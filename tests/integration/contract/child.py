@@ -34,7 +34,7 @@ from sinks.batch import BatchSink
 from sinks.coalescing import CoalescingSink
 from sinks.opensearch import OpenSearchSink
 from sinks.opensearch_client import OpenSearchClient
-from sinks.parquet import ParquetSink
+from sinks.parquet import ParquetSink, batches
 from sinks.parquet_store import ParquetStore
 from sinks.redis import RedisSink, RedisWrite
 from sinks.single_part import output
@@ -186,7 +186,7 @@ def build(plan: Plan) -> Dataflow:
         store = ParquetStore(Path(plan.archive).as_uri())
         generation_of = generations(get_settings(), "contract", GENERATION_CHARACTERS)
         sink = ParquetSink(lambda: store, to_rows, generation_of, group, rows=700, seconds=0.2)
-        output("sink", op.map("records", stream, unwrapped), crashing(sink, plan))
+        output("sink", batches("batches", op.map("records", stream, unwrapped)), crashing(sink, plan))
     else:
         progress = op.filter("progress", stream, lambda item: isinstance(item, Progress))
         output("sink", progress, crashing(BatchSink(lambda items: None, group), plan))
