@@ -171,6 +171,7 @@ class Database:
             "blocked": sorted({b if a == user else a for a, b in self.blocks if user in (a, b)}),
             "muted": muted,
             "mutes_end_ms": [0] * len(muted),
+            "filters": None,
         }
 
     def facts(self, post_id: int) -> PostFacts | None:
