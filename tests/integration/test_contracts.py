@@ -92,7 +92,7 @@ def test_a_registry_that_is_down_is_not_the_records_fault():
 
 
 def test_the_check_command_asks_the_registry(stack, registry):
-    assert "8 contracts hold." in stack.fanline("schemas", "check", "--registry").stdout
+    assert f"{len(contracts.load())} contracts hold." in stack.fanline("schemas", "check", "--registry").stdout
 
 
 def test_topics_are_made_once_and_then_found(stack):
