@@ -20,7 +20,6 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from connectors.events import Event
-from connectors.messages import Progress
 from fanline import metrics
 from fanline.database import AsyncCountingCursor, open_async_pool
 from fanline.errors import DependencyUnavailable
@@ -254,9 +253,16 @@ class Courier:
 
 
 class CourierSink(BatchSink):
-    """A `BatchSink` that starts a courier, wakes it after each batch, and closes it at the end of the flow."""
+    """A `BatchSink` that starts a courier, wakes it when there is something to send, and closes it at the flow's end.
 
-    def __init__(self, apply: Callable[[Sequence[Any]], None], group: str, courier: Courier, *, name: str) -> None:
+    `enqueue` says whether a batch has made deliveries: most notifications go to people without a subscription.
+    """
+
+    def __init__(self, enqueue: Callable[[Sequence[Any]], bool], group: str, courier: Courier, *, name: str) -> None:
+        def apply(items: Sequence[Any]) -> None:
+            if enqueue(items):
+                courier.wake()
+
         super().__init__(apply, group, name=name)
         self._courier = courier
 
@@ -272,12 +278,6 @@ class CourierWriter(BatchWriter):
         super().__init__(apply, group, name)
         self._courier = courier
         courier.start()
-
-    def write_batch(self, values: list[Any]) -> None:
-        """Apply the items, commit, wake the courier."""
-        super().write_batch(values)
-        if any(type(value) is not Progress for value in values):
-            self._courier.wake()
 
     def close(self) -> None:
         """Let what is being sent come to its end."""

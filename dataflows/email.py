@@ -114,9 +114,9 @@ class MailCarrier:
         """Nothing is kept open."""
 
 
-def enqueue(ids: Sequence[int]) -> Effects[None]:
-    """Makes the deliveries."""
-    yield digest.enqueue(ids)
+def enqueue(ids: Sequence[int]) -> Effects[bool]:
+    """Makes the deliveries; whether there are any."""
+    return bool((yield digest.enqueue(ids)))
 
 
 def build() -> Dataflow:
@@ -124,12 +124,12 @@ def build() -> Dataflow:
     settings = get_settings()
     performer = Performer(settings, NAME)
 
-    def apply(ids: Sequence[int]) -> None:
-        performer.run(enqueue(ids))
+    def make(ids: Sequence[int]) -> bool:
+        return performer.run(enqueue(ids))
 
     if settings.smtp_host:
         courier = Courier(MailCarrier(settings), settings)
-        sink: BatchSink = CourierSink(apply, group_of(NAME), courier, name="deliveries")
+        sink: BatchSink = CourierSink(make, group_of(NAME), courier, name="deliveries")
     else:
         _log.info("no mail is sent: FANLINE_SMTP_HOST is not set")
         sink = BatchSink(lambda _: None, group_of(NAME), name="deliveries")

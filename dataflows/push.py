@@ -90,9 +90,9 @@ class PushCarrier:
             await self._sender.close()
 
 
-def enqueue(ids: Sequence[int]) -> Effects[None]:
-    """Makes the deliveries."""
-    yield push.enqueue(ids)
+def enqueue(ids: Sequence[int]) -> Effects[bool]:
+    """Makes the deliveries; whether there are any."""
+    return bool((yield push.enqueue(ids)))
 
 
 def build() -> Dataflow:
@@ -101,15 +101,15 @@ def build() -> Dataflow:
     performer = Performer(settings, NAME)
     courier = Courier(PushCarrier(settings), settings)
 
-    def apply(ids: Sequence[int]) -> None:
-        performer.run(enqueue(ids))
+    def make(ids: Sequence[int]) -> bool:
+        return performer.run(enqueue(ids))
 
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(topics_of(NAME), group_of(NAME)))
     ids = decode_events(
         "decode", records, NAME, convert=newer_than(push.FRESH_DAYS), wait_until_recorded=performer.wait_until_recorded
     )
-    output("deliveries", ids, CourierSink(apply, group_of(NAME), courier, name="deliveries"))
+    output("deliveries", ids, CourierSink(make, group_of(NAME), courier, name="deliveries"))
     return dataflow
 
 
