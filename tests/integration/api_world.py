@@ -78,6 +78,7 @@ class Api:
         self._session = session
         self._server = server
         self._client: Client | None = None
+        self._registering = asyncio.Lock()
 
     @property
     def context(self) -> Context:
@@ -116,17 +117,19 @@ class Api:
 
     async def client(self) -> Client:
         """One application with its own token, registered when first asked for."""
-        if self._client is None:
-            form = {"client_name": "tests", "redirect_uris": OUT_OF_BAND, "scopes": SCOPES}
-            app = (await self.post("/api/v1/apps", json=form)).ok()
-            grant = {
-                "grant_type": "client_credentials",
-                "client_id": app["client_id"],
-                "client_secret": app["client_secret"],
-                "scope": SCOPES,
-            }
-            token = (await self.post("/oauth/token", data=grant)).ok()
-            self._client = Client(app["client_id"], app["client_secret"], token["access_token"])
+        # People who sign up side by side share it.
+        async with self._registering:
+            if self._client is None:
+                form = {"client_name": "tests", "redirect_uris": OUT_OF_BAND, "scopes": SCOPES}
+                app = (await self.post("/api/v1/apps", json=form)).ok()
+                grant = {
+                    "grant_type": "client_credentials",
+                    "client_id": app["client_id"],
+                    "client_secret": app["client_secret"],
+                    "scope": SCOPES,
+                }
+                token = (await self.post("/oauth/token", data=grant)).ok()
+                self._client = Client(app["client_id"], app["client_secret"], token["access_token"])
         return self._client
 
     async def person(self, name: str = "p", application: str | None = None) -> Person:
