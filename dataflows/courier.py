@@ -161,7 +161,7 @@ class Courier:
         if len(self._in_flight) >= self._carrier.in_flight:
             return LONGEST_SLEEP_SECONDS
         [row] = await rows(channel_deliveries.next_due(self._carrier.channel, list(self._in_flight)))
-        return min(LONGEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS if row["seconds"] is None else row["seconds"])
+        return LONGEST_SLEEP_SECONDS if row["seconds"] is None else min(LONGEST_SLEEP_SECONDS, max(0.0, row["seconds"]))
 
     async def _send_due(self, rows: Rows) -> None:
         """Claim as much as there is room for, and begin to send it."""

@@ -90,7 +90,7 @@ RETURNING notification_id
 """
 
 _NEXT_DUE = """
-SELECT greatest(0, extract(epoch FROM min(next_attempt_at) - now()))::float AS seconds
+SELECT extract(epoch FROM min(next_attempt_at) - now())::float AS seconds
 FROM notification_deliveries WHERE channel = %(channel)s AND state = 'pending' AND target <> ALL(%(busy)s::uuid[])
 """
 
@@ -137,7 +137,10 @@ def abandoned(channel: Channel, seconds: float = ABANDONED_SECONDS) -> Query:
 
 
 def next_due(channel: Channel, busy: Sequence[UUID]) -> Query:
-    """One row: the seconds until something is due for a target that is not busy; None when nothing waits."""
+    """One row: the seconds until something is due for a target that is not busy, None when nothing waits.
+
+    They are negative when it is due already.
+    """
     return Query(_NEXT_DUE, {"channel": channel, "busy": list(busy)})
 
 
