@@ -93,8 +93,11 @@ def crowd(system: Stack, connection: psycopg.Connection[Any]) -> Loaded:
 def audit(system: Stack) -> None:
     # Other tests change rows without the events that the API writes with them.
     done = system.fanline("audit", "--prefix", "faulty", "--json", check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in (0, 1), done.stdout + done.stderr
     report = json.loads(done.stdout)
+    differing = {name: tally for name, tally in report.items() if tally["equal"] != tally["checked"]}
+    # What trends is counted in Redis alone, and starts anew when Redis has lost it (docs/guide/trends.md).
+    assert not differing.keys() - {"trend_tags", "trend_posts"}, differing
     assert report["timelines"]["checked"] >= PEOPLE
 
 
