@@ -62,6 +62,10 @@ the database: the barrier waits for them, readers of their own writes do not."""
 PROMPT = tuple(flow for flow in SERVING if flow not in COLLECTING)
 """Flows that apply changes as they come."""
 
+UNHURRIED = TRAILING | COLLECTING
+"""Flows whose results nobody waits for within a tenth of a second: they take records in larger batches, and where
+processor time is short the local stack lets the others go first."""
+
 HEARTBEAT_TOPIC = "cdc.heartbeat"
 
 INSTANCE_PORTS = 20

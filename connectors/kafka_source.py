@@ -15,7 +15,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from connectors.discovery import PartitionWatch, list_partitions, until_answered
-from connectors.flows import flow_of, retry_topic
+from connectors.flows import UNHURRIED, flow_of, retry_topic
 from connectors.kafka_clients import (
     REQUEST_TIMEOUT_SECONDS,
     consumer_config,
@@ -44,6 +44,8 @@ REPEAT_PROGRESS_SECONDS = 3600.0
 # while records keep coming.
 BUSY_SECONDS = 1.0
 IDLE_POLL = timedelta(milliseconds=10)
+# A batch costs a flow more than most of its records do: round trips, queries, commits.
+UNHURRIED_POLL = timedelta(milliseconds=100)
 
 _log = get_logger(__name__)
 
@@ -113,6 +115,8 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         self._tell_at = float("inf")
         self._busy_until = 0.0
         self._was_empty = False
+        self._was_full = False
+        self._unhurried = flow_of(group) in UNHURRIED
         self._ended = False
         self._waiting = False
         known = until_answered(lambda: list_partitions(self._consumer, topics, settings), settings)
@@ -137,13 +141,18 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         now = time.monotonic()
         if now >= self._tell_at:
             items += self._tell(now)
-        self._was_empty = not items
+        self._was_empty, self._was_full = not items, len(records) == BATCH_RECORDS
         if items:
             self._busy_until = now + BUSY_SECONDS
         return items
 
     def next_awake(self) -> datetime | None:
-        """At once after records; while they keep coming, Bytewax's default of a millisecond; else `IDLE_POLL`."""
+        """At once after records; while they keep coming, Bytewax's default of a millisecond; else `IDLE_POLL`.
+
+        A flow that is `UNHURRIED` and has read all there was comes back after `UNHURRIED_POLL`.
+        """
+        if self._unhurried and not self._was_full:
+            return datetime.now(UTC) + UNHURRIED_POLL
         if self._was_empty and time.monotonic() > self._busy_until:
             return datetime.now(UTC) + IDLE_POLL
         return None
