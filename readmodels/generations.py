@@ -21,7 +21,14 @@ from dataclasses import dataclass
 
 from readmodels.effects import Command, command
 
-MODELS = ("cards", "relations", "engagement", "followers", "timelines", "inboxes")
+MODELS = (
+    "cards",
+    "relations",
+    "engagement",
+    "followers",
+    "timelines",
+    "inboxes",
+)
 """The read models that have generations."""
 
 _serving: dict[str, int] = {}
