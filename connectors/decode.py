@@ -76,6 +76,10 @@ class ChangeDecoder(RecordDecoder):
         if row is None:
             return None
         if self._present is not None and isinstance(message, Replayed):
+            # A row must not come back that a transaction before this has deleted.
+            if row.transaction is not None:
+                self._transactions.add(row.transaction)
+            self.wait()
             row = patiently(self._present, row)
         change = Change(message, row)
         made = self._made(change)

@@ -4,8 +4,8 @@ Layout; whatever is written is a member of a set, so a repetition changes nothin
 
     tag_use:{<name>}:<day>     sorted set: account (16) and post (8), scored by the post's ms
     tag_post:{<post id>}       the post's author (16), and the names that it is counted under, one a line
-    post_use:{<post id>}       sorted set: account (16), kind (1: f favourite, r repost, a answer) and the answer's id
-                               (8, otherwise zero), scored by its ms
+    post_use:{<post id>}       sorted set: account (16), kind (1: f favourite, r repost, a answer) and the id of the
+                               repost or answer (8, otherwise zero), scored by its ms
     trending:{<kind>:<shard>}:<hour>   set: the names (kind tags), or the ids (kind posts), that were used in an hour
 
 Days and hours are numbered from the Unix epoch, UTC. Only public posts count, and no reposts. What is counted follows
@@ -62,11 +62,11 @@ GROUP BY 1, 2
 
 # The oracle of posts' use: what was done with them since a moment.
 POST_USES = """
-SELECT l.post_id, l.user_id AS account_id, 'f' AS kind, 0 AS answer,
+SELECT l.post_id, l.user_id AS account_id, 'f' AS kind, 0 AS through,
        floor(extract(epoch FROM l.created_at) * 1000)::bigint AS ms
 FROM likes l WHERE l.created_at >= %(since)s {likes}
 UNION ALL
-SELECT p.repost_of_id, p.author_id, 'r', 0, p.id >> 16
+SELECT p.repost_of_id, p.author_id, 'r', p.id, p.id >> 16
 FROM posts p
 WHERE p.id >= %(first)s AND p.repost_of_id IS NOT NULL AND p.visibility IN ('public', 'unlisted') {reposts}
 UNION ALL
@@ -118,22 +118,22 @@ class Changes:
         if table != "posts":
             raise ValueError(f"Trends know no table {table}.")
         identifier = int(row["id"])
-        author, made_ms = UUID(row["author_id"]), created_ms(identifier)
+        author, made_ms, itself = UUID(row["author_id"]), created_ms(identifier), pack_id(identifier)
         if row["visibility"] in ("public", "unlisted"):
             if row["repost_of_id"] is not None:
-                self._use(op, int(row["repost_of_id"]), author, REPOST, _NO_ID, made_ms, now_ms)
+                self._use(op, int(row["repost_of_id"]), author, REPOST, itself, made_ms, now_ms)
             if row["in_reply_to_id"] is not None:
-                self._use(op, int(row["in_reply_to_id"]), author, ANSWER, pack_id(identifier), made_ms, now_ms)
+                self._use(op, int(row["in_reply_to_id"]), author, ANSWER, itself, made_ms, now_ms)
         if row["repost_of_id"] is None and made_ms > now_ms - TAG_DAYS * DAY_MS:
             self.posts[identifier] = None
         if op == "d":
             self.uses.append(command(use_key(identifier), b"DEL"))
 
-    def _use(self, op: str, post: int, account: UUID, kind: bytes, answer: bytes, made_ms: int, now_ms: int) -> None:
+    def _use(self, op: str, post: int, account: UUID, kind: bytes, through: bytes, made_ms: int, now_ms: int) -> None:
         if op == "d":
-            self.uses.append(command(use_key(post), b"ZREM", account.bytes + kind + answer))
+            self.uses.append(command(use_key(post), b"ZREM", account.bytes + kind + through))
         elif made_ms > now_ms - POST_HOURS * HOUR_MS:
-            self.uses += record_use(post, account.bytes + kind + answer, made_ms)
+            self.uses += record_use(post, account.bytes + kind + through, made_ms)
 
 
 def milliseconds(timestamp: str) -> int:
@@ -261,7 +261,7 @@ def trending_key(kind: bytes, shard: int, hour: int) -> bytes:
 
 def use_of(row: Mapping[str, Any]) -> tuple[bytes, int]:
     """The member and score of a row of `POST_USES`."""
-    return row["account_id"].bytes + row["kind"].encode() + pack_id(row["answer"]), row["ms"]
+    return row["account_id"].bytes + row["kind"].encode() + pack_id(row["through"]), row["ms"]
 
 
 def post_of(member: bytes) -> int:

@@ -71,7 +71,8 @@ def _insert(ledger: Ledger, transaction: Transaction, table: str, keys: list[tup
     free = [key for key in keys if (table, key) not in ledger.rows and ledger.is_free([(table, key)])]
     # The foreign key: a post that is being deleted takes no more.
     if free and ledger.is_free([("posts", post["id"])]):
-        rows = [{"user_id": user, "post_id": post_id} for user, post_id in free]
+        made_at = datetime.fromtimestamp((ledger.next_post >> 16) / 1_000, UTC).isoformat()
+        rows = [{"user_id": user, "post_id": post_id, "created_at": made_at} for user, post_id in free]
         ledger.write(transaction, "c", [(table, key) for key in free], rows)
 
 
