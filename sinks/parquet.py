@@ -8,8 +8,9 @@ record is in the archive once, wherever a file was cut.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -121,6 +122,7 @@ class ParquetWriter(StatefulSinkPartition[Any, None]):
         self._run: tuple[str, int, int] | None = None
         self._series_of_run: _Series | None = None
         self._gathered = 0
+        self._failed = False
         self._look_at = 0.0
         self._writers = ThreadPoolExecutor(WRITERS, f"{name}-writer")
         self._files: list[tuple[Future[float], ArchiveFile, pa.Table, Segment]] = []
@@ -128,30 +130,32 @@ class ParquetWriter(StatefulSinkPartition[Any, None]):
 
     def write_batch(self, values: list[Any]) -> None:
         """Gather batches of records and progress; waits only while too many files are being written."""
-        for batch in values:
-            for value in batch:
-                if type(value) is Progress:
-                    self._gate.progress(value)
-                else:
-                    self._add(value)
-        while self._gathered > GATHERED_BYTES:
-            self._close_chunk(max(self._open(), key=lambda each: each.chunk.size if each.chunk else 0))
-        while len(self._files) > WAITING_FILES:
-            self._collect(0.01)
+        with self._failing():
+            for batch in values:
+                for value in batch:
+                    if type(value) is Progress:
+                        self._gate.progress(value)
+                    else:
+                        self._add(value)
+            while self._gathered > GATHERED_BYTES:
+                self._close_chunk(max(self._open(), key=lambda each: each.chunk.size if each.chunk else 0))
+            while len(self._files) > WAITING_FILES:
+                self._collect(0.01)
 
     def pulse(self) -> None:
         """Take in what was written, and begin the files that are due."""
-        if self._files:
-            self._collect(0.0)
-        now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at = now + min(CONVERT_SECONDS, self._seconds / 4)
-        for series in self._open():
-            assert series.chunk is not None
-            self._convert_pending(series.chunk)
-            if now - series.chunk.opened_at >= self._seconds:
-                self._close_chunk(series)
+        with self._failing():
+            if self._files:
+                self._collect(0.0)
+            now = time.monotonic()
+            if now < self._look_at:
+                return
+            self._look_at = now + min(CONVERT_SECONDS, self._seconds / 4)
+            for series in self._open():
+                assert series.chunk is not None
+                self._convert_pending(series.chunk)
+                if now - series.chunk.opened_at >= self._seconds:
+                    self._close_chunk(series)
         # Of days that are over, and of partitions that others have taken over.
         self._series = {key: series for key, series in self._series.items() if series.chunk is not None}
         self._run = self._series_of_run = None
@@ -161,12 +165,24 @@ class ParquetWriter(StatefulSinkPartition[Any, None]):
         """Nothing to keep: what is gathered is read again, from the committed offset."""
 
     def close(self) -> None:
-        """Write everything that is gathered, and wait until it is there."""
-        for series in self._open():
-            self._close_chunk(series)
-        while self._files:
-            self._collect(0.05)
+        """Write everything that is gathered, and wait until it is there; after a failure only end the threads.
+
+        The engine closes sinks in a destructor also when they have failed, and aborts the process at a second failure.
+        """
+        if not self._failed:
+            for series in self._open():
+                self._close_chunk(series)
+            while self._files:
+                self._collect(0.05)
         self._writers.shutdown()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._failed = True
+            raise
 
     def _open(self) -> list[_Series]:
         return [series for series in self._series.values() if series.chunk is not None]

@@ -11,6 +11,7 @@ import pytest
 from connectors import lifecycle
 from connectors.messages import Message, Progress, Replayed
 from fanline import avro
+from fanline.errors import DeadLetterBrake
 from readmodels.archive import current
 from schemas import contracts
 from sinks import parquet
@@ -150,6 +151,24 @@ def test_a_store_that_is_away_is_waited_for(store, committed, monkeypatch):
     part.close()
     assert archived(store) == [0, 1, 2]
     assert committed == {(TOPIC, 0): 3}
+
+
+def test_after_a_failure_the_end_fails_no_second_time_and_keeps_nothing(store, committed):
+    """The engine closes sinks in a destructor: a second failure there aborts the process."""
+
+    def broken(messages):
+        raise DeadLetterBrake("too many")
+
+    part = writer(store, broken, count=3)
+    with pytest.raises(DeadLetterBrake):
+        given(part, [*map(message, range(4)), Progress(TOPIC, 0, 4)])
+    part.close()
+    part = writer(store, broken, seconds=0.0)
+    given(part, [message(0), Progress(TOPIC, 0, 1)])
+    with pytest.raises(DeadLetterBrake):
+        part.pulse()
+    part.close()
+    assert (archived(store), committed) == ([], {})
 
 
 def test_what_a_crash_leaves_of_a_file_is_no_file(store, committed):
