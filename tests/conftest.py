@@ -157,7 +157,7 @@ def _own(running: Stack) -> Iterator[Stack]:
             pytest.exit("Another test run uses the test stack of this checkout.", returncode=2)
         if MODE != "keep":
             running.fanline("down")
-            for folder in ("data", "log", "recovery"):
+            for folder in ("data", "log", "recovery", "archive"):
                 shutil.rmtree(TEST_STATE / folder, ignore_errors=True)
         try:
             running.up("servers")

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ def unreadable(value: bytes | None, percent: int) -> bool:
 class Build:
     """One flow's process, in the place of the one that the stack runs."""
 
-    def __init__(self, stack: Stack, flow: str, percent: int, folder: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        flow: str,
+        percent: int,
+        folder: Path,
+        *,
+        prepare: Callable[[], None] | None = None,
+        **settings: str,
+    ) -> None:
+        """`prepare` is called in the process before the flow is built."""
         self.flow = flow
         self._said = folder / f"{flow}-{percent}.log"
         environment = stack.environment | {
@@ -36,7 +47,7 @@ class Build:
             "FANLINE_ARCHIVE_FILE_SECONDS": "1",
             **settings,
         }
-        self._process = FORKS.Process(target=run, args=(flow, percent, environment, str(self._said)))
+        self._process = FORKS.Process(target=run, args=(flow, percent, environment, str(self._said), prepare))
         self._process.start()
 
     @property
@@ -63,7 +74,9 @@ class Build:
         self._process.close()
 
 
-def run(flow: str, percent: int, environment: dict[str, str], said: str) -> None:
+def run(
+    flow: str, percent: int, environment: dict[str, str], said: str, prepare: Callable[[], None] | None = None
+) -> None:
     """Run a flow that rejects some records, in this process; ends it with the flow's exit code."""
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(out, 1)
@@ -75,6 +88,8 @@ def run(flow: str, percent: int, environment: dict[str, str], said: str) -> None
     get_settings.cache_clear()
     if percent:
         reject(percent)
+    if prepare is not None:
+        prepare()
     code = main([flow])
     sys.stderr.flush()
     os._exit(code)
