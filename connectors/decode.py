@@ -76,9 +76,7 @@ class ChangeDecoder(RecordDecoder):
         if row is None:
             return None
         if self._present is not None and isinstance(message, Replayed):
-            # A row must not come back that a transaction before this has deleted.
-            if row.transaction is not None:
-                self._transactions.add(row.transaction)
+            # A row must not come back that a record before this one has deleted.
             self.wait()
             row = patiently(self._present, row)
         change = Change(message, row)

@@ -45,7 +45,7 @@ def ranked(system: Stack, minimum: int, name: str = "", post: str = "") -> Entry
     try:
         redis, sql = (rank_tags, tags_oracle) if name else (rank_posts, posts_oracle)
         # Other tests' posts may trend more.
-        with mock.patch.object(trend_ranking, "KEPT", 100_000):
+        with mock.patch.multiple(trend_ranking, KEPT=100_000, MOST_CANDIDATES=100_000):
             found, wanted = (
                 {entry.subject: entry for entry in stores.drive(ranking(terms)).entries}.get(name or post)
                 for ranking in (redis, sql)

@@ -125,6 +125,7 @@ class TrendsFlow(Flow):
                 batch.append(record.row)
         sent_back = self.rejected[:1] if self.dice.random() < 0.2 else []
         for change in sent_back:
+            # Its own transaction was visible long before somebody sent it back.
             while not self.ledger.all_visible({each.transaction for each in (*batch, change)}):
                 yield
             batch.append(self.present(change))
