@@ -11,7 +11,7 @@ EVENTS = tuple(
 """The topics of domain events: one a contract (schemas/contracts.py)."""
 
 FLOWS: Mapping[str, tuple[str, ...]] = {
-    "followers": ("cdc.follows",),
+    "followers": ("cdc.follows", "cdc.users"),
     "timelines": ("cdc.posts",),
     "cards": (
         "cdc.users",
@@ -42,7 +42,7 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
         *("report.created", "moderation.recorded", "account.created", "cdc.blocks"),
     ),
     "search": ("cdc.users", "cdc.posts", "cdc.likes", "cdc.follows"),
-    "dispatcher": ("cdc.notifications", "cdc.markers"),
+    "dispatcher": ("cdc.notifications", "cdc.markers", "cdc.users"),
     "push": ("notification.dispatched",),
     "email": ("notification.dispatched",),
     "trends": ("cdc.posts", "cdc.likes"),
@@ -63,8 +63,7 @@ PROMPT = tuple(flow for flow in SERVING if flow not in COLLECTING)
 """Flows that apply changes as they come."""
 
 UNHURRIED = TRAILING | COLLECTING
-"""Flows whose results nobody waits for within a tenth of a second: they take records in larger batches, and where
-processor time is short the local stack lets the others go first."""
+"""Flows whose results nobody waits for within a tenth of a second: they take records in larger batches."""
 
 HEARTBEAT_TOPIC = "cdc.heartbeat"
 

@@ -1,6 +1,7 @@
 """dispatcher: keeps the inboxes of those who read notifications equal to the database.
 
-cdc.notifications, cdc.markers -> the rows that have changed -> what they are now -> Redis (readmodels/inbox.py).
+cdc.notifications, cdc.markers -> the rows that have changed -> what they are now -> Redis (readmodels/inbox.py). Of
+people whom cdc.users shows to be gone the inboxes go as well.
 """
 
 from collections.abc import Sequence
@@ -22,9 +23,11 @@ from sinks.single_part import output
 NAME = "dispatcher"
 
 
-def changed(item: Change) -> Changed | None:
-    """The row whose change an inbox has to show; None for markers of other timelines."""
+def changed(item: Change) -> Changed | UUID | None:
+    """The row whose change an inbox has to show, or who has left; None for markers of other timelines."""
     row = item.change.row
+    if item.change.table == "users":
+        return UUID(row["id"]) if item.change.op == "d" else None
     if item.change.table == "markers":
         return Changed(UUID(row["user_id"]), 0) if row["timeline"] == "notifications" else None
     return Changed(UUID(row["user_id"]), row["id"])
@@ -36,8 +39,10 @@ def build() -> Dataflow:
     performer = Performer(settings, NAME)
     cap, slack = settings.notifications_cap, settings.notifications_slack
 
-    def apply(changes: Sequence[Changed]) -> None:
-        performer.each((inbox.MODEL,), lambda: inbox.apply(changes, cap, slack))
+    def apply(changes: Sequence[Changed | UUID]) -> None:
+        rows = [change for change in changes if isinstance(change, Changed)]
+        departed = [change for change in changes if isinstance(change, UUID)]
+        performer.each((inbox.MODEL,), lambda: inbox.apply(rows, cap, slack, departed))
 
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))

@@ -1,7 +1,8 @@
 """followers: keeps each author's followers, in chunks, and backfills timelines when somebody starts to follow.
 
-cdc.follows -> edges -> readmodels/following.py -> Redis. When Redis has lost its data, the first instance builds
-followers and recent posts again from the database (readmodels/readiness.py) before it goes on; others wait.
+cdc.follows -> edges, cdc.users -> people who have left -> readmodels/following.py -> Redis. When Redis has lost its
+data, the first instance builds followers and recent posts again from the database (readmodels/readiness.py) before it
+goes on; others wait.
 """
 
 import time
@@ -36,9 +37,11 @@ LOOK_SECONDS = 0.2
 _log = get_logger(__name__)
 
 
-def edge(item: Change) -> Edge:
-    """The follow that came or went in a change of the table `follows`."""
+def step(item: Change) -> Edge | UUID | None:
+    """The follow that came or went, or the person who has left; None for other changes of people."""
     change = item.change
+    if change.table == "users":
+        return UUID(change.row["id"]) if change.op == "d" else None
     return Edge(
         follower=UUID(change.row["follower_id"]),
         followee=UUID(change.row["followee_id"]),
@@ -57,10 +60,12 @@ class Followers:
         self.performer = Performer(settings, NAME)
         self._looked = float("-inf")
 
-    def apply(self, edges: Sequence[Edge]) -> None:
+    def apply(self, steps: Sequence[Edge | UUID]) -> None:
         """Applies a batch, after a rebuild if one is needed; repeating it changes nothing."""
         self.make_ready()
-        self.performer.each((followers.MODEL, timelines.MODEL), lambda: apply_edges(edges, self._limits))
+        edges = [each for each in steps if isinstance(each, Edge)]
+        departed = [each for each in steps if isinstance(each, UUID)]
+        self.performer.each((followers.MODEL, timelines.MODEL), lambda: apply_edges(edges, self._limits, departed))
 
     def make_ready(self) -> None:
         """Looks, now and then, whether the serving generation has everything, and builds it if not.
@@ -100,8 +105,8 @@ def build() -> Dataflow:
     kept = Followers(settings)
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
-    edges = decode_changes("decode", records, NAME, convert=edge, wait_until_visible=kept.performer.wait_until_visible)
-    output("followers", edges, BatchSink(kept.apply, group_of(NAME)))
+    steps = decode_changes("decode", records, NAME, convert=step, wait_until_visible=kept.performer.wait_until_visible)
+    output("followers", steps, BatchSink(kept.apply, group_of(NAME)))
     on_pulse(kept.watch)
     return dataflow
 

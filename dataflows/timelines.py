@@ -1,7 +1,8 @@
 """timelines: pushes each post to the home timelines of its author's followers.
 
 cdc.posts -> the author's recent list -> chunks of followers, in turn (readmodels/fan_out.py) -> one joined payload a
-chunk and Redis node -> RPUSHX. What a delivery costs in Python is its share of one `bytes.join`.
+chunk and Redis node -> RPUSHX. What a delivery costs in Python is its share of one `bytes.join`. A deleted post needs
+no write, unless its author is gone with it (readmodels/departures.py).
 """
 
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from dataflows.effects import Performer, limits
 from fanline.settings import get_settings
 from readmodels import followers, timelines
 from readmodels.aggregates import retention
+from readmodels.departures import forget_recents
 from readmodels.entries import pack_entry
 from readmodels.fan_out import FanOut, FanOutQueue
 from readmodels.following import Limits
@@ -51,9 +53,18 @@ class Arrival:
     post: Post
 
 
-def arrival(item: Change) -> Arrival | None:
-    """The post that a change of the table `posts` adds; None for changes that add none."""
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A post that is gone; its author may be gone with it."""
+
+    author: UUID
+
+
+def arrival(item: Change) -> Arrival | Deleted | None:
+    """The post that a change of the table `posts` adds or takes away; None for changes that do neither."""
     row = item.change.row
+    if item.change.op == "d":
+        return Deleted(UUID(row["author_id"]))
     if item.change.op not in "cr":
         return None
     post = Post(
@@ -66,7 +77,7 @@ def arrival(item: Change) -> Arrival | None:
     return Arrival(item.message.place, post)
 
 
-class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, State]):
+class Spreader(StatefulBatchLogic[Arrival | Deleted | Progress, RedisWrite | Progress, State]):
     """Keeps the queue of fan-outs; its state is what has not been sent yet."""
 
     def __init__(self, performer: Performer, deliveries: Deliveries, limits: Limits, state: State | None) -> None:
@@ -76,15 +87,18 @@ class Spreader(StatefulBatchLogic[Arrival | Progress, RedisWrite | Progress, Sta
         for partition, fan_out in state or ():
             self._queue.add(partition, fan_out)
 
-    def on_batch(self, values: list[Arrival | Progress]) -> tuple[Iterable[RedisWrite | Progress], bool]:
+    def on_batch(self, values: list[Arrival | Deleted | Progress]) -> tuple[Iterable[RedisWrite | Progress], bool]:
         """Begins the posts of a batch and takes a turn."""
         posts = [value.post for value in values if isinstance(value, Arrival)]
         self._deliveries.generations = self._performer.generations(timelines.MODEL).all
         begun = iter(self._performer.each((followers.MODEL, timelines.MODEL), lambda: begin(posts, self._limits)))
+        authors = {value.author for value in values if isinstance(value, Deleted)}
+        if authors:
+            self._performer.each((followers.MODEL,), lambda: forget_recents(authors))
         for value in values:
             if isinstance(value, Progress):
                 self._queue.mark((value.topic, value.partition), value)
-            else:
+            elif isinstance(value, Arrival):
                 self._queue.add(value.partition, next(begun))
         items = self._turn()
         while len(self._queue) > POSTS_AT_ONCE:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from readmodels.documents import Kind, Row
+from readmodels.documents import GONE_SECONDS, Kind, Row
 from readmodels.entities import Entity, account_entity, status_entity
 from readmodels.entity_queries import ACCOUNTS_BY_ID, STATUSES_BY_ID
 
@@ -69,5 +69,7 @@ def status_card(body: bytes) -> StatusCard:
     )
 
 
-ACCOUNT_CARD = Kind("account_card", b"a", ACCOUNTS_BY_ID, lambda row, url: members(account_entity(row, url)))
+ACCOUNT_CARD = Kind(
+    "account_card", b"a", ACCOUNTS_BY_ID, lambda row, url: members(account_entity(row, url)), gone_seconds=GONE_SECONDS
+)
 STATUS_CARD = Kind("status_card", b"s", STATUSES_BY_ID, _status_body)

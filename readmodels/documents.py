@@ -32,6 +32,8 @@ RESERVED = b"\0"
 RESERVED_SECONDS = 60
 SECONDS_TO_LIVE = 35 * 86_400
 """Longer than a timeline stays warm, so that a warm read finds its documents."""
+GONE_SECONDS = 3_600
+"""Of people who are gone documents say so for so long: nobody asks for them any more, and nothing is to be left."""
 
 _TOKEN = struct.Struct(">Q")
 
@@ -49,6 +51,8 @@ class Kind:
     model: str = "cards"
     """The read model that it belongs to (readmodels/generations.py)."""
     sparse: bool = False
+    gone_seconds: int = SECONDS_TO_LIVE
+    """How long a document says that the thing does not exist."""
 
     def key(self, identifier: Id) -> bytes:
         """The key of a document."""
@@ -113,7 +117,13 @@ def _write(
     bodies = yield from load([*references, *there], public_url)
     yield Redis(
         [
-            call(b"document_set", [kind.key(identifier)], token, content, SECONDS_TO_LIVE)
+            call(
+                b"document_set",
+                [kind.key(identifier)],
+                token,
+                content,
+                SECONDS_TO_LIVE if content else kind.gone_seconds,
+            )
             for (kind, identifier), content in bodies.items()
         ]
     )

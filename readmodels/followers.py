@@ -75,6 +75,11 @@ def change_state(author: UUID, expected: bytes, state: bytes) -> Command:
     return call(b"followers_state", [facts_key(author)], expected, state)
 
 
+def forget(author: UUID) -> Command:
+    """Removes everything that is kept of an author's followers."""
+    return call(b"followers_forget", [facts_key(author)])
+
+
 def read_chunk(author: UUID, index: int) -> Command:
     """Reads a chunk; the reply is `[ids, chunks]`."""
     return call(b"followers_chunk", [facts_key(author)], index, read_only=True)

@@ -5,11 +5,11 @@ merged into the follower's timeline; a post is first added to the recent list, t
 interleaving, one of the two sees the other. An unfollow needs no clearing: readers look at the relations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from readmodels import followers, recents, timelines
+from readmodels import departures, followers, recents, timelines
 from readmodels.effects import Effects, Redis
 from readmodels.followers import DRAINING, PULL, PUSH, Edge
 
@@ -29,10 +29,14 @@ class Limits:
         return self.celebrity_threshold * 4 // 5
 
 
-def apply_edges(edges: Sequence[Edge], limits: Limits) -> Effects[None]:
-    """Applies follows and unfollows in their order; repeating it changes nothing."""
-    if not edges:
-        return
+def apply_edges(edges: Sequence[Edge], limits: Limits, departed: Collection[UUID] = ()) -> Effects[None]:
+    """Applies follows and unfollows in their order, and that people have left; repeating it changes nothing."""
+    lonely = (yield from _apply(edges, limits)) if edges else set()
+    yield from departures.forget({*departed, *lonely})
+
+
+def _apply(edges: Sequence[Edge], limits: Limits) -> Effects[set[UUID]]:
+    """Applies follows and unfollows; those whom the last follower has left."""
     replies = yield Redis([followers.apply(edge, limits.followers_chunk) for edge in edges])
     # Only now: a timeline that becomes warm after this look is built from a database that has the follow.
     added = [edge for edge in edges if edge.follows]
@@ -42,6 +46,7 @@ def apply_edges(edges: Sequence[Edge], limits: Limits) -> Effects[None]:
     authors = {edge.followee: (reply[1], reply[2]) for edge, reply in zip(edges, replies, strict=True)}
     for author, (count, state) in authors.items():
         yield from _cross_threshold(author, count, state, limits)
+    return {edge.followee for edge in edges if not edge.follows and not authors[edge.followee][0]}
 
 
 def _backfill(edges: Sequence[Edge], limits: Limits) -> Effects[None]:

@@ -41,6 +41,8 @@ MARKERS = """
 SELECT user_id, last_read_id FROM markers WHERE user_id = ANY(%(users)s::uuid[]) AND timeline = 'notifications'
 """
 
+EXISTS = "SELECT 1 AS one FROM users WHERE id = %(id)s"
+
 LISTED_OF = f"SELECT {COLUMNS} FROM notifications n WHERE n.id = ANY(%(ids)s::bigint[]) AND n.dismissed_at IS NULL"
 
 _TYPE_CODES = {name: code for code, name in enumerate(TYPES)}
@@ -138,11 +140,14 @@ def item_of(row: Mapping[str, Any]) -> Item:
     return Item(row["id"], row["type"], created_ms, row["post_id"], row["from_account_id"])
 
 
-def apply(changes: Iterable[Changed], cap: int, slack: int) -> Effects[None]:
+def apply(changes: Iterable[Changed], cap: int, slack: int, departed: Collection[UUID] = ()) -> Effects[None]:
     """Makes the inboxes that are there show what the changed rows are now; repeating it changes nothing.
 
-    To be called when queries see the changes. An inbox is cut to its newest `cap` when it has `slack` more.
+    To be called when queries see the changes. An inbox is cut to its newest `cap` when it has `slack` more. The inboxes
+    of people who have left go.
     """
+    if departed:
+        yield Redis([command(inbox_key(user), b"UNLINK") for user in departed])
     by_user: dict[UUID, set[int]] = {}
     for change in changes:
         by_user.setdefault(change.user_id, set()).add(change.id)
@@ -195,6 +200,9 @@ def fill(user_id: UUID, cap: int, warm_seconds: int) -> Effects[Inbox]:
         placed = yield Redis([call(b"inbox_begin", [key], token, FILL_SECONDS)])
         loaded = yield from load(user_id, cap)
         if not placed[0]:
+            return loaded
+        if not loaded.items and not (yield Query(EXISTS, {"id": user_id})):
+            yield Redis([command(key, b"UNLINK")])
             return loaded
         header = COMPLETE + pack_id(loaded.floor) + pack_id(loaded.marker)
         written = yield Redis(

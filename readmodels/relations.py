@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from readmodels.documents import Kind, Row
+from readmodels.documents import GONE_SECONDS, Kind, Row
 from readmodels.filters import NO_FILTERS, filters_sql, parse_filters
 from readmodels.home_rules import Viewer
 
@@ -72,4 +72,4 @@ def _take_accounts(body: bytes, at: int) -> tuple[frozenset[bytes], int]:
     return frozenset(body[start : start + 16] for start in range(at + 4, end, 16)), end
 
 
-VIEWER = Kind("viewer", b"v", VIEWERS_BY_ID, _viewer_body, model="relations", sparse=True)
+VIEWER = Kind("viewer", b"v", VIEWERS_BY_ID, _viewer_body, model="relations", sparse=True, gone_seconds=GONE_SECONDS)

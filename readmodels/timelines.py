@@ -88,6 +88,9 @@ ORDER BY c.id DESC LIMIT %(limit)s
 """
 
 
+EXISTS = "SELECT 1 AS one FROM users WHERE id = %(id)s"
+
+
 def home_query(
     viewer: UUID, limit: int, *, max_id: int | None = None, since_id: int | None = None, min_id: int | None = None
 ) -> Query:
@@ -153,7 +156,7 @@ def backfill(viewer: UUID, recent_list: Sequence[bytes], cap: int) -> Command:
 
 
 def build(viewer: UUID, generation: bytes, cap: int, warm_seconds: int) -> Effects[bool]:
-    """Makes a cold timeline warm; False if somebody else is building it or the list was lost meanwhile.
+    """Makes a cold timeline warm; False if somebody else is building it, it was lost meanwhile or the viewer is gone.
 
     The marker is placed before the database is asked: what commits later is pushed to the marked list, and what
     committed earlier is in the answer.
@@ -164,6 +167,10 @@ def build(viewer: UUID, generation: bytes, cap: int, warm_seconds: int) -> Effec
     if not placed[0]:
         return False
     rows = yield Query(EVERYTHING, {"viewer": viewer, "limit": cap + 1})
+    if not rows and not (yield Query(EXISTS, {"id": viewer})):
+        # Of somebody who is gone nothing is kept (readmodels/departures.py).
+        yield Redis([command(key, b"UNLINK")])
+        return False
     floor, entries = floor_and_entries(rows, cap)
     merged = yield Redis([call(b"timeline_merge", [key], token, pack_id(floor), cap, warm_seconds, *entries)])
     return bool(merged[0])

@@ -112,6 +112,14 @@ redis.register_function('followers_state', function(keys, args)
   return 1
 end)
 
+-- Removes an author's facts and chunks. KEYS[1]: the author's facts. Returns 1 if there were any.
+redis.register_function('followers_forget', function(keys)
+  for index = 0, tonumber(redis.call('HGET', keys[1], 'chunks') or '1') - 1 do
+    redis.call('UNLINK', keys[1] .. ':' .. index)
+  end
+  return redis.call('UNLINK', keys[1])
+end)
+
 -- One chunk and the number of chunks, at one moment. KEYS[1]: the author's facts. ARGV[1]: index.
 redis.register_function{
   function_name = 'followers_chunk',

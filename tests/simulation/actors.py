@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 from uuid import UUID
 
-from readmodels import documents, following, readiness, spreading, timelines
+from readmodels import departures, documents, following, readiness, spreading, timelines
 from readmodels.effects import Effects, Query, Redis
 from readmodels.entries import pack_entry
 from readmodels.fan_out import FanOutQueue
@@ -98,8 +98,14 @@ class FollowersFlow(Flow):
                 readiness.rebuild(limits.followers_chunk, limits.celebrity_threshold, limits.timeline_cap)
             )
         part, batch = self.take()
-        edges = [Edge(*record.row, record.operation != "d", record.partition, record.position) for record in batch]
-        yield from self.machine.run(following.apply_edges(edges, LIMITS))
+        topic, _ = part
+        departed = [record.row[0] for record in batch] if topic == "users" else []
+        edges = [
+            Edge(*record.row, record.operation != "d", record.partition, record.position)
+            for record in batch
+            if not departed
+        ]
+        yield from self.machine.run(following.apply_edges(edges, LIMITS, departed))
         self.committed[part] = self.position[part]
 
 
@@ -121,6 +127,7 @@ class TimelinesFlow(Flow):
         ]
         for fan_out in (yield from self.machine.run(spreading.begin(posts, LIMITS))):
             self.queue.add(part, fan_out)
+        yield from self.machine.run(departures.forget_recents({r.row.author for r in batch if r.operation == "d"}))
         self.queue.mark(part, (part, self.position[part]))
         for chunk in (yield from self.machine.run(spreading.advance(self.queue, self.dice.randint(1, 3)))):
             targets = [UUID(bytes=chunk.followers[at : at + 16]) for at in range(0, len(chunk.followers), 16)]

@@ -34,15 +34,16 @@ class World:
 
     def __init__(self, dice: random.Random) -> None:
         self.dice = dice
-        self.users = [UUID(int=dice.getrandbits(128), version=4) for _ in range(3)]
+        self.users = [UUID(int=dice.getrandbits(128), version=4) for _ in range(4)]
+        self.departed: list[UUID] = []
         self.rows: dict[int, dict[str, Any]] = {}
         self.markers: dict[UUID, int] = {}
-        self.log: list[list[Changed]] = [[] for _ in range(PARTITIONS)]
+        self.log: list[list[Changed | UUID]] = [[] for _ in range(PARTITIONS)]
 
     def change_at_random(self) -> None:
         user = self.dice.choice(self.users)
         mine = [row for row in self.rows.values() if row["user_id"] == user]
-        match self.dice.choices(range(6), (40, 15, 10, 10, 3, 8))[0]:
+        match self.dice.choices(range(7), (40, 15, 10, 10, 3, 8, 1))[0]:
             case 0:
                 self._insert(user)
             case 1 if mine:
@@ -59,6 +60,17 @@ class World:
             case 5 if mine:
                 self.markers[user] = max(self.dice.choice(mine)["id"], self.markers.get(user, 0))
                 self.log[users_partition(user)].append(Changed(user, 0))
+            case 6 if len(self.users) > 2:
+                self._depart(user)
+
+    def _depart(self, user: UUID) -> None:
+        self.users.remove(user)
+        self.departed.append(user)
+        self.markers.pop(user, None)
+        self.log[users_partition(user)].append(user)
+        for row in [row for row in self.rows.values() if user in (row["user_id"], row["from_account_id"])]:
+            del self.rows[row["id"]]
+            self._tell(row)
 
     def _insert(self, user: UUID) -> None:
         # Facts come late and within one millisecond of each other.
@@ -97,6 +109,8 @@ class World:
             case s if s == inbox.MARKERS:
                 users = [user for user in parameters["users"] if user in self.markers]
                 return [{"user_id": user, "last_read_id": self.markers[user]} for user in users]
+            case s if s == inbox.EXISTS:
+                return [{"one": 1}] if parameters["id"] in self.users else []
         raise AssertionError(f"the world does not know this query: {query.sql}")
 
 
@@ -116,6 +130,11 @@ def steps(effects: Effects[Any], world: World, redis: Execute) -> Steps:
         yield
 
 
+def applied(changes: list[Changed | UUID]) -> Effects[None]:
+    rows = [each for each in changes if isinstance(each, Changed)]
+    return inbox.apply(rows, CAP, SLACK, [each for each in changes if isinstance(each, UUID)])
+
+
 class Dispatcher:
     """One instance of the flow, with its partitions; a crash forgets what is under way, and perhaps some progress."""
 
@@ -130,7 +149,7 @@ class Dispatcher:
             if self.applied == len(self.log):
                 return
             self.reading = min(len(self.log), self.applied + self.world.dice.randint(1, BATCH))
-            self.work = steps(inbox.apply(self.log[self.applied : self.reading], CAP, SLACK), self.world, self.redis)
+            self.work = steps(applied(self.log[self.applied : self.reading]), self.world, self.redis)
         try:
             next(self.work)
         except StopIteration:
@@ -189,7 +208,7 @@ def simulate(seed: int, redis: Execute) -> World:
             dice.choices(actors, speeds)[0].step()
     while any(each.lags for each in dispatchers):
         dice.choice(dispatchers).step()
-    for user in world.users:
+    for user in [*world.users, *world.departed]:
         if read(user, redis) is None:
             # What the time to live does to a fill that nobody ends.
             redis(Redis([command(inbox.inbox_key(user), b"DEL")]))
@@ -212,12 +231,14 @@ def test_at_rest_every_inbox_equals_the_rows_whatever_the_interleaving(first_see
             assert len(found.items) <= CAP + SLACK
             key = inbox.inbox_key(user)
             assert redis(Redis([command(key, b"TTL")]))[0] > 0, f"seed {seed}: {user} would never be forgotten"
+        left = redis(Redis([command(inbox.inbox_key(user), b"EXISTS") for user in world.departed]))
+        assert not any(left), f"seed {seed}: something is kept of {world.departed}"
 
 
 def test_replaying_the_whole_log_three_times_changes_nothing(redis: Execute) -> None:
     world = simulate(5, redis)
     before = [read(user, redis) for user in world.users]
     for log in world.log * 3:
-        for _ in steps(inbox.apply(log, CAP, SLACK), world, redis):
+        for _ in steps(applied(log), world, redis):
             pass
     assert [read(user, redis) for user in world.users] == before

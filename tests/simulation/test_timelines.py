@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from fanline.resp import pack
-from readmodels import followers, readiness, recents, timelines
+from readmodels import documents, followers, readiness, recents, timelines
 from readmodels.effects import Command, Redis, command
 from readmodels.entries import BUILDING
 from readmodels.home import read_home
@@ -37,9 +37,9 @@ class Simulation:
         self.database = Database([UUID(int=self.dice.getrandbits(128), version=4) for _ in range(PEOPLE)])
         machine = Machine(self.database, redis)
         self.flows = (
-            FollowersFlow(machine, self.dice, ("follows",)),
+            FollowersFlow(machine, self.dice, ("follows", "users")),
             TimelinesFlow(machine, self.dice),
-            CardsFlow(machine, self.dice, ("follows", "relations")),
+            CardsFlow(machine, self.dice, ("follows", "relations", "users")),
         )
         self.readers = (Reader(machine, self.dice), Reader(machine, self.dice))
         self.wipes = seed % 5 == 0
@@ -59,9 +59,26 @@ class Simulation:
         machine = Machine(self.database, self.redis)
         while any(flow.lag() for flow in self.flows) or finish(machine.run(readiness.generation())) is None:
             self.dice.choice(self.flows).step()
-        for viewer in self.database.users:
+        for reader in self.readers:
+            finish(reader.steps)
+        for viewer in [*self.database.users, *self.database.departed]:
             self._forget_an_abandoned_build(viewer)
             finish(self.readers[0].visit(viewer))
+
+    def traces(self) -> list[bytes]:
+        """Keys that name somebody who is gone, or hold their id; not those that only say for a while that they are."""
+        text = [str(person).encode() for person in self.database.departed]
+        raw = [person.bytes for person in self.database.departed]
+        found = []
+        for key in self.redis(Redis([Command(b"", pack(b"KEYS", b"*"))]))[0]:
+            dumped = self.redis(Redis([content_of(key, self.redis(Redis([command(key, b"TYPE")]))[0])]))[0]
+            content = b"".join(dumped) if isinstance(dumped, list) else dumped
+            named = any(name in key for name in text)
+            if named and key.startswith(VIEWER.prefix + b":") and not documents.body(content):
+                assert 0 < self.redis(Redis([command(key, b"TTL")]))[0] <= documents.GONE_SECONDS
+            elif named or any(identifier in content for identifier in raw):
+                found.append(key)
+        return found
 
     def _forget_an_abandoned_build(self, viewer: UUID) -> None:
         # What the list's time to live does after timelines.BUILD_SECONDS.
@@ -106,6 +123,14 @@ class Simulation:
             return [entry.id for entry in stop.value], home.floor
 
 
+def content_of(key: bytes, kind: bytes) -> Command:
+    """Reads a key of any type."""
+    words: dict[bytes, tuple[bytes | int, ...]] = {
+        b"hash": (b"HGETALL",), b"list": (b"LRANGE", 0, -1), b"set": (b"SMEMBERS",),
+    }  # fmt: skip
+    return command(key, *words.get(bytes(kind), (b"GET",)))
+
+
 def finish(steps: Any) -> Any:
     try:
         while True:
@@ -124,6 +149,7 @@ def test_at_rest_every_timeline_equals_its_oracle_whatever_the_interleaving(firs
             shown, floor = simulation.home(viewer)
             expected = [post_id for post_id in simulation.database.home(viewer) if post_id > floor]
             assert shown == expected, f"seed {seed}: {viewer} sees {shown}, the database says {expected}, floor {floor}"
+        assert simulation.traces() == [], f"seed {seed}"
 
 
 def test_the_same_seed_takes_the_same_steps(redis: Execute) -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from readmodels import followers, readiness, recents, relations, timelines
+from readmodels import departures, followers, readiness, recents, relations, timelines
 from readmodels.effects import Query
 from readmodels.home_rules import PostFacts
 
 PARTITIONS = 2
-HABITS = (30, 16, 30, 8, 10, 6, 2, 2, 3)
-"""How often people follow, unfollow, post, reply, repost, delete, block, unblock, and mute or unmute."""
+HABITS = (30, 16, 30, 8, 10, 6, 2, 2, 3, 1)
+"""How often people follow, unfollow, post, reply, repost, delete, block, unblock, mute or unmute, and leave."""
+PEOPLE_WHO_STAY = 6
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Database:
     log: dict[tuple[str, int], list[LogRecord]] = field(default_factory=lambda: defaultdict(list))
     commits: int = 0
     next_id: int = 1 << 40
+    departed: list[UUID] = field(default_factory=list)
     popular: int = 3
     """How many people, the first ones, nearly everybody follows."""
 
@@ -97,11 +99,26 @@ class Database:
         self.mutes.symmetric_difference_update({(muter, muted)})
         self._append("relations", (muter, muted), "u", (muter, muted))
 
+    def depart(self, user: UUID) -> None:
+        """An account is deleted, and with it everything that the database deletes then."""
+        self.users.remove(user)
+        self.departed.append(user)
+        self._append("users", user, "d", (user,))
+        for post in [p.id for p in self.posts.values() if p.author == user]:
+            if post in self.posts:
+                self.delete(post)
+        for follower, followee in [edge for edge in self.follows if user in edge]:
+            self.unfollow(follower, followee)
+        for pairs in (self.blocks, self.mutes):
+            for pair in [pair for pair in sorted(pairs) if user in pair]:
+                pairs.remove(pair)
+                self._append("relations", pair, "d", pair)
+
     def change_at_random(self, dice: random.Random, habits: list[int]) -> None:
         """One transaction of somebody; `habits` weighs the kinds as `HABITS` does."""
         one, other = dice.sample(self.users, 2)
         posts = list(self.posts.values())
-        match dice.choices(range(9), habits if any(habits) else HABITS)[0]:
+        match dice.choices(range(10), habits if any(habits) else HABITS)[0]:
             case 0:
                 # A few people are followed by nearly everybody, so that thresholds are crossed.
                 popular = [user for user in self.users[: self.popular] if user != one] or [other]
@@ -127,6 +144,8 @@ class Database:
                 self.unblock(*dice.choice(list(self.blocks) or [(one, other)]))
             case 8:
                 self.mute(one, other)
+            case 9 if len(self.users) > PEOPLE_WHO_STAY:
+                self.depart(one)
 
     def answer(self, query: Query) -> list[dict[str, Any]]:
         """The rows of the queries that the read models make."""
@@ -135,7 +154,11 @@ class Database:
             case timelines.EVERYTHING:
                 return self._everything(parameters["viewer"])[: parameters["limit"]]
             case relations.VIEWERS_BY_ID:
-                return [self._viewer(user) for user in parameters["ids"]]
+                return [self._viewer(user) for user in parameters["ids"] if user in self.users]
+            case departures.PRESENT:
+                return [{"id": user} for user in parameters["ids"] if user in self.users]
+            case timelines.EXISTS:
+                return [{"one": 1}] if parameters["id"] in self.users else []
             case readiness.AUTHORS_AFTER:
                 after = [user for user in sorted(self.users) if user > parameters["after"]]
                 return [{"id": user} for user in after[: parameters["limit"]]]

@@ -4,7 +4,7 @@ import pytest
 
 from connectors.decode import Change, ChangeDecoder
 from connectors.messages import Message, Progress
-from dataflows.followers import edge
+from dataflows.followers import step
 from dataflows.timelines import arrival
 from fanline.errors import MalformedEvent
 
@@ -45,7 +45,7 @@ def decode(topic: str, row: dict[str, Any], convert: Any, op: str = "c") -> tupl
 
 
 def test_changes_are_converted_and_progress_keeps_its_place() -> None:
-    made, letters = decode("cdc.follows", FOLLOW, edge)
+    made, letters = decode("cdc.follows", FOLLOW, step)
     assert (made[0].follows, made[0].position, made[1], letters) == (True, (1, 2), PROGRESS, [])
 
 
@@ -56,8 +56,8 @@ def test_changes_that_mean_nothing_to_the_flow_are_dropped_without_a_letter() ->
 @pytest.mark.parametrize(
     ("topic", "row", "convert", "named"),
     [
-        ("cdc.follows", {"follower_id": FOLLOW["follower_id"]}, edge, "followee_id"),
-        ("cdc.follows", FOLLOW | {"followee_id": "not a uuid"}, edge, "UUID"),
+        ("cdc.follows", {"follower_id": FOLLOW["follower_id"]}, step, "followee_id"),
+        ("cdc.follows", FOLLOW | {"followee_id": "not a uuid"}, step, "UUID"),
         ("cdc.posts", POST | {"id": "five"}, arrival, "posts"),
         ("cdc.posts", POST | {"id": -5}, arrival, "posts"),
         ("cdc.posts", {"id": 5}, arrival, "author_id"),
@@ -75,7 +75,7 @@ def test_nothing_is_passed_on_before_its_transactions_are_visible() -> None:
     about = {"__op": "c", "__deleted": None, "__source_sequence": '["1","2"]', "__source_ts_ms": 3, "__source_txId": 77}
     asked: list[set[int]] = []
     rejected: Any = Rejected()
-    decoder = ChangeDecoder(lambda _: FOLLOW | about, rejected, edge, lambda waited: asked.append(set(waited)))
+    decoder = ChangeDecoder(lambda _: FOLLOW | about, rejected, step, lambda waited: asked.append(set(waited)))
     decoder([message("cdc.follows"), message("cdc.follows")])
     decoder([PROGRESS])
     assert asked == [{77}]

@@ -28,6 +28,8 @@ ALTER TABLE notifications DROP COLUMN moderation_action_id;
 ALTER TABLE notifications DROP COLUMN cause;
 
 -- only postgres
+DROP TRIGGER users_mentioned ON users;
+DROP FUNCTION change_posts_that_mention();
 ALTER TABLE filters REPLICA IDENTITY DEFAULT;
 -- end
 DELETE FROM filter_posts WHERE NOT EXISTS (SELECT 1 FROM posts WHERE posts.id = filter_posts.post_id);

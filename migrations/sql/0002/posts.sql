@@ -23,4 +23,11 @@ UPDATE posts p SET conversation_id = t.first FROM thread t WHERE p.id = t.id AND
 
 -- A removed filter's change carries its owner, whose read model has to change.
 ALTER TABLE filters REPLICA IDENTITY FULL;
+
+-- Mentions are not captured: whoever takes one from a post changes the post's row as well. When an account goes, its
+-- mentions go by cascade, so this does it.
+CREATE FUNCTION change_posts_that_mention() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN UPDATE posts SET sensitive = sensitive
+      WHERE id IN (SELECT post_id FROM post_mentions WHERE account_id = OLD.id); RETURN OLD; END $$;
+CREATE TRIGGER users_mentioned BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION change_posts_that_mention();
 -- end
