@@ -4,6 +4,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from itertools import product
 from unittest import mock
 from uuid import UUID, uuid4
 
@@ -14,10 +16,12 @@ from audit.stores import Stores
 from audit.trends import check_posts, check_tags
 from connectors.barrier import Barrier
 from fanline.database import connect
-from readmodels import trend_ranking, trends
+from readmodels import trend_marks, trend_ranking, trends
+from readmodels.effects import command
 from readmodels.trend_ranking import Entry, Terms, parse, posts_oracle, rank_posts, rank_tags, read, tags_oracle
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
+from tests.integration.contract.valkey import wait_until
 
 
 @pytest.fixture
@@ -112,6 +116,36 @@ async def test_a_post_trends_by_the_people_who_do_something_with_it(api: Api, sy
     await settle(system)
     check(system, [], [int(post["id"])])
     assert ranked(system, 1, post=post["id"]) is None
+
+
+async def test_what_redis_has_lost_is_counted_again(api: Api, system: Stack) -> None:
+    ada, *crowd = await api.people("ada", *(f"c{number}" for number in range(4)))
+    name = tag()
+    posts = [await api.status(ada, f"#{name} {number}") for number in range(3)]
+    for person, post in product(crowd, posts):
+        (await api.post(f"/api/v1/statuses/{post['id']}/favourite", person)).ok()
+        (await api.post(f"/api/v1/statuses/{post['id']}/reblog", person)).ok()
+    await api.status(crowd[0], "me too", in_reply_to_id=posts[0]["id"])
+    await settle(system)
+    ids = [int(post["id"]) for post in posts]
+    now_ms = time.time_ns() // 1_000_000
+    lost = [key(each) for each in ids for key in (trends.use_key, trends.post_key)]
+    lost.append(trends.tag_key(name.encode(), now_ms // trends.DAY_MS))
+    stores = Stores(system.settings)
+    try:
+        # Page by page, without a mark that the flow would see.
+        stores.redis([command(key, b"DEL") for key in lost])
+        place = trend_marks.Place(b"", ids[0] - 1, datetime.now(UTC) - timedelta(minutes=7))
+        with mock.patch.object(trend_marks, "ROWS", 2):
+            while not place.posts_done or place.moment < datetime.now(UTC):
+                place = stores.drive(trend_marks.go_on(place, now_ms)) or place
+        check(system, [name], ids)
+        # By the flow, which sees that a mark is missing.
+        stores.redis([command(key, b"DEL") for key in (*lost, trend_marks.mark_keys()[7])])
+        await asyncio.to_thread(wait_until, lambda: stores.drive(trend_marks.are_counted()), "trends are counted", 60)
+        check(system, [name], ids)
+    finally:
+        stores.close()
 
 
 async def test_silenced_people_count_for_nothing(api: Api, system: Stack) -> None:
