@@ -8,7 +8,7 @@ else in `content`. What is left out is left out by name, here, with its reason:
 - documents and values that say that nothing is there (they expire, and their absence says the same), reservations,
   empty chunks and buckets of zeros;
 - entries of lists whose posts are gone: readers drop them, and a replay may bring them back (readmodels/timelines.py);
-  order and repetition of entries, which readers settle as well;
+  order and repetition of entries, which readers settle as well; how much more than `COMPARED` entries a list has;
 - whether series of accounts, which readers build, are there: what is missing is built here as well;
 - a search document's popularity, which only ranks and is as old as the document's last change;
 - times to live, and the 16 bytes in a HyperLogLog in which Redis caches its count.
@@ -41,6 +41,9 @@ from sinks.opensearch_client import OpenSearchClient
 from sinks.parquet_query import open_archive, query
 from sinks.parquet_store import open_store
 
+# What a process was sending when it died is said to be unknown some minutes later.
+STATE = "CASE d.state WHEN 'sending' THEN 'unknown' ELSE d.state END"
+
 Content = dict[Any, Any]
 """What is kept, by where it is kept."""
 
@@ -55,6 +58,8 @@ NOT_CONTENT = {
     b"ready": "a mark that a node has lost nothing, with a random number",
     b"trend_ready": "the same for trends",
 }
+COMPARED = 400
+"""Entries of a list: half of FANLINE_TIMELINE_CAP, above which lists are cut now and then."""
 _KEY = re.compile(rb"(?P<prefix>\w+):\d*(?:\{(?P<id>.*)\})?(?P<rest>.*)", re.S)
 _HYPERLOGLOG = b"HYLL"
 
@@ -106,9 +111,10 @@ def counted(value: bytes, _: Look) -> Any:
 
 
 def entries(value: list[bytes], look: Look) -> Any:
-    """A list's header, and the posts in it."""
-    headers = [item for item in value if len(item) not in (8, 16)]
-    return headers, {(entry.id, entry.original) for entry in newest_first(value) if entry.id in look.existing}
+    """What a list's header says but for its floor, and the newest posts in it."""
+    headers = [(item[:1], item[9:]) for item in value if len(item) not in (8, 16)]
+    there = [(entry.id, entry.original) for entry in newest_first(value) if entry.id in look.existing]
+    return headers, there[:COMPARED]
 
 
 def followers(value: Any, _: Look) -> Any:
@@ -157,7 +163,7 @@ def content(settings: Settings, cast: Cast) -> dict[str, Content]:
         told = "SELECT * FROM notifications WHERE user_id = ANY(%(people)s)"
         found["notifications"] = _rows(stores, told, cast, "id")
         for channel in ("push", "email"):
-            sent = f"""SELECT d.notification_id, d.target, d.state, d.created_at FROM notification_deliveries d
+            sent = f"""SELECT d.notification_id, d.target, {STATE} AS state, d.created_at FROM notification_deliveries d
                        JOIN notifications n ON n.id = d.notification_id
                        WHERE n.user_id = ANY(%(people)s) AND d.channel = '{channel}'"""
             found[channel] = _rows(stores, sent, cast, "notification_id", "target")

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -130,8 +130,9 @@ def until_passed(stack: Stack) -> None:
 
 
 def until_sent(stack: Stack) -> None:
-    """Wait until what is to be pushed is pushed."""
-    pending = "SELECT count(*) FROM notification_deliveries WHERE channel = 'push' AND state IN ('pending', 'sending')"
+    """Wait until what is to be pushed is pushed; what a process was sending when it was killed is not sent again."""
+    pending = """SELECT count(*) FROM notification_deliveries WHERE channel = 'push'
+        AND (state = 'pending' OR state = 'sending' AND claimed_at > now() - interval '5 seconds')"""
     with connect(stack.settings, autocommit=True) as connection:
         wait_until(lambda: connection.execute(pending).fetchone() == (0,), "everything is pushed", 60)
 
@@ -162,6 +163,14 @@ def places(stack: Stack) -> Offsets:
     """The ends of all topics that flows read."""
     offsets = AppliedOffsets(stack.settings, "contract")
     return offsets.ends(offsets.partitions(TOPICS))
+
+
+def records_of(stack: Stack, topics: Iterable[str]) -> set[tuple[str, int, int]]:
+    """Topic, partition and offset of every record of some topics."""
+    offsets = AppliedOffsets(stack.settings, "contract")
+    held = offsets.partitions(topics)
+    found = records_between(stack.settings, offsets.starts(held), offsets.ends(held))
+    return {record.position for record in found}
 
 
 def send_again(stack: Stack, since: Offsets, until: Offsets, times: int) -> int:

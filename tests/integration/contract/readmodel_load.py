@@ -3,11 +3,11 @@
 import asyncio
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from api.context import public_url_of
@@ -21,6 +21,8 @@ from fanline import database
 from tests.conftest import Stack
 from tests.integration.api_world import OUT_OF_BAND, Api, Person, running_api
 from tests.integration.channel_world import PushService
+
+T = TypeVar("T")
 
 NAME = "contract"
 GRAPH = scale_free(30, 300, seed=7)
@@ -126,13 +128,33 @@ def load(stack: Stack, crowd: Crowd) -> set[int]:
         asyncio.run(_in_an_api(stack, lambda api: read(api, [*people, *crowd.subscribers])))
         outcome = asyncio.run(post(stack, crowd, people))
         asyncio.run(_in_an_api(stack, lambda api: act(api, people, crowd.subscribers)))
-        with database.connect(stack.settings, autocommit=True) as connection:
-            everybody = {"people": crowd.ids, "posts": outcome.posts}
-            connection.execute(BOOKMARKS, everybody)
-            liked = connection.execute(LIKES, everybody).fetchall()
-            with connection.cursor() as cursor:
-                cursor.executemany("DELETE FROM likes WHERE user_id = %s AND post_id = %s", liked[::5])
+        like(stack, crowd, outcome.posts)
     return set(outcome.posts)
+
+
+def load_more(stack: Stack, crowd: Crowd) -> set[int]:
+    """A second, smaller load; the ids of its posts, also of those that were deleted."""
+
+    async def write(api: Api) -> Outcome:
+        outcome = await post(stack, crowd, people, seed=6)
+        for seed in range(5):
+            await mingle(api, random.Random(seed), people)
+        return outcome
+
+    with signed_in(stack, crowd) as people:
+        outcome = asyncio.run(_in_an_api(stack, write))
+        like(stack, crowd, outcome.posts)
+    return set(outcome.posts)
+
+
+def like(stack: Stack, crowd: Crowd, posts: Sequence[int]) -> None:
+    """Likes and bookmarks in bulk, some of them taken back: rows of which no event tells."""
+    with database.connect(stack.settings, autocommit=True) as connection:
+        everybody = {"people": crowd.ids, "posts": posts}
+        connection.execute(BOOKMARKS, everybody)
+        liked = connection.execute(LIKES, everybody).fetchall()
+        with connection.cursor() as cursor:
+            cursor.executemany("DELETE FROM likes WHERE user_id = %s AND post_id = %s", liked[::5])
 
 
 def look(stack: Stack, crowd: Crowd) -> None:
@@ -141,9 +163,9 @@ def look(stack: Stack, crowd: Crowd) -> None:
         asyncio.run(_in_an_api(stack, lambda api: read(api, [*people, *crowd.subscribers])))
 
 
-async def _in_an_api(stack: Stack, use: Any) -> None:
+async def _in_an_api(stack: Stack, use: Callable[[Api], Awaitable[T]]) -> T:
     async with running_api(stack.settings) as api:
-        await use(api)
+        return await use(api)
 
 
 async def read(api: Api, people: Sequence[Person]) -> None:
