@@ -68,7 +68,13 @@ class Database:
 
     async def _read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         async with self.pool.connection() as connection:
-            return await body(Transaction(connection))
+            # Each statement sees the newest commits either way; this saves the BEGIN and the COMMIT.
+            await connection.set_autocommit(True)
+            try:
+                return await body(Transaction(connection))
+            finally:
+                if not connection.closed:
+                    await connection.set_autocommit(False)
 
     async def execute(self, query: str, parameters: Parameters | None = None) -> int:
         """Run one statement in a transaction of its own."""

@@ -30,6 +30,8 @@ from fanline.settings import Settings
 # Of looks at what moves, before it is left for another round.
 LOOKS = 3
 BARRIER_SECONDS = 30.0
+# A round is followed by this many times its length without one: a twentieth of a database's time at most.
+PAUSES = 19
 # Servers that are away are asked for again after this.
 PAUSE_SECONDS = 2.0
 
@@ -151,7 +153,8 @@ def _rounds(settings: Settings, stop: threading.Event) -> None:
                 stores, always_models(settings), lambda: barrier.wait(BARRIER_SECONDS), Causes(settings), settings
             )
             while not stop.is_set():
+                began = time.monotonic()
                 audit.round()
-                stop.wait(settings.audit_seconds)
+                stop.wait(max(settings.audit_seconds, PAUSES * (time.monotonic() - began)))
     finally:
         stores.close()

@@ -60,6 +60,11 @@ def consumer_config(settings: Settings, group: str, client_id: str) -> dict[str,
     }
 
 
+def unhurried_config() -> dict[str, Any]:
+    """What a consumer adds that had rather be given many records at a time than each at once."""
+    return {"fetch.min.bytes": 65_536, "fetch.wait.max.ms": 250}
+
+
 def producer_config(settings: Settings, client_id: str) -> dict[str, Any]:
     """A producer that neither loses, repeats nor reorders."""
     return client_config(settings, client_id) | {

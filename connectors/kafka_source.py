@@ -21,6 +21,7 @@ from connectors.kafka_clients import (
     consumer_config,
     is_configuration_error,
     typed_error,
+    unhurried_config,
 )
 from connectors.lag import PartitionLag
 from connectors.lifecycle import pulse, stop_requested
@@ -38,11 +39,12 @@ PART = "partitions"
 BATCH_RECORDS = 500
 # Often enough for readers who wait for their own write, seldom enough that commits cost Kafka nothing.
 PROGRESS_SECONDS = 0.1
+UNHURRIED_PROGRESS_SECONDS = 0.5
 # Kafka forgets a group's offset that nobody has committed for a week; partitions may be idle for longer.
 REPEAT_PROGRESS_SECONDS = 3600.0
-# Bytewax wakes up every millisecond anyhow (2.4 % of a core); a poll each time doubles that, so it is done only
-# while records keep coming.
+# Bytewax wakes up every millisecond anyhow (2.4 % of a core); a poll each time doubles that.
 BUSY_SECONDS = 1.0
+BUSY_POLL = timedelta(milliseconds=4)
 IDLE_POLL = timedelta(milliseconds=10)
 # A batch costs a flow more than most of its records do: round trips, queries, commits.
 UNHURRIED_POLL = timedelta(milliseconds=100)
@@ -101,8 +103,12 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
     def __init__(self, topics: Sequence[str], group: str, settings: Settings, saved: Snapshot) -> None:
         self._group, self._settings, self._saved = group, settings, saved
         client_id = f"{group}-{settings.flow_instance}"
+        self._unhurried = flow_of(group) in UNHURRIED
+        self._progress_seconds = UNHURRIED_PROGRESS_SECONDS if self._unhurried else PROGRESS_SECONDS
         self._consumer = Consumer(
-            consumer_config(settings, group, client_id) | {"on_commit": self._on_commit, "error_cb": self._on_error}
+            consumer_config(settings, group, client_id)
+            | (unhurried_config() if self._unhurried else {})
+            | {"on_commit": self._on_commit, "error_cb": self._on_error}
         )
         self._offsets = GroupOffsets(group, settings, self._consumer)
         register(self._offsets)
@@ -113,10 +119,9 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         self._starts: dict[Partition, int] = {}
         self._untold: set[Partition] = set()
         self._tell_at = float("inf")
+        self._told_at = float("-inf")
         self._busy_until = 0.0
-        self._was_empty = False
         self._was_full = False
-        self._unhurried = flow_of(group) in UNHURRIED
         self._ended = False
         self._waiting = False
         known = until_answered(lambda: list_partitions(self._consumer, topics, settings), settings)
@@ -133,7 +138,7 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
             raise StopIteration
         if stop_requested():
             self._ended = True
-            return list(self._tell(float("inf")))
+            return self._tell(float("inf"))
         if self._watch.found:
             self._assign(self._watch.take())
         records = self._consumer.consume(BATCH_RECORDS, 0)
@@ -141,21 +146,21 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         now = time.monotonic()
         if now >= self._tell_at:
             items += self._tell(now)
-        self._was_empty, self._was_full = not items, len(records) == BATCH_RECORDS
+        self._was_full = len(records) == BATCH_RECORDS
         if items:
             self._busy_until = now + BUSY_SECONDS
         return items
 
     def next_awake(self) -> datetime | None:
-        """At once after records; while they keep coming, Bytewax's default of a millisecond; else `IDLE_POLL`.
+        """At once after a full batch; else after `BUSY_POLL` while records keep coming, and `IDLE_POLL` later on.
 
-        A flow that is `UNHURRIED` and has read all there was comes back after `UNHURRIED_POLL`.
+        A flow that is `UNHURRIED` comes back after `UNHURRIED_POLL`.
         """
-        if self._unhurried and not self._was_full:
+        if self._was_full:
+            return None
+        if self._unhurried:
             return datetime.now(UTC) + UNHURRIED_POLL
-        if self._was_empty and time.monotonic() > self._busy_until:
-            return datetime.now(UTC) + IDLE_POLL
-        return None
+        return datetime.now(UTC) + (BUSY_POLL if time.monotonic() < self._busy_until else IDLE_POLL)
 
     def snapshot(self) -> Snapshot:
         """The next offset of each partition."""
@@ -277,22 +282,22 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
             self._untold.add((topic, partition))
 
     def _tell(self, now: float) -> list[Item]:
-        """Progress of the partitions that have any and were not told of within `PROGRESS_SECONDS`."""
+        """Progress of the partitions that have any, and of those that were last told of long ago."""
         told: list[Item] = []
         for place, position in self._positions.items():
-            age = now - position.told_at
-            due = age >= PROGRESS_SECONDS if place in self._untold else age >= REPEAT_PROGRESS_SECONDS
-            if due and position.next is not None:
-                self._untold.discard(place)
-                position.told, position.told_at = position.next, time.monotonic()
+            repeated = now - position.told_at >= REPEAT_PROGRESS_SECONDS
+            if (place in self._untold or repeated) and position.next is not None:
+                position.told, position.told_at = position.next, now
                 told.append(Progress(*place, position.next, position.timestamp_ms))
+        self._untold.clear()
+        self._told_at = now
         self._schedule()
         return told
 
     def _schedule(self) -> None:
-        """When the next progress is due."""
+        """When the next progress is due: that of all partitions together, as a commit of many costs what one does."""
         if self._untold:
-            self._tell_at = min(self._positions[place].told_at for place in self._untold) + PROGRESS_SECONDS
+            self._tell_at = self._told_at + self._progress_seconds
         else:
             told = [position.told_at for position in self._positions.values() if position.next is not None]
             self._tell_at = min(told, default=float("inf")) + REPEAT_PROGRESS_SECONDS

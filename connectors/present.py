@@ -83,7 +83,7 @@ class PresentRows:
 
     def _execute(self, query: Any, parameters: dict[str, Any]) -> psycopg.Cursor[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._settings, autocommit=True)
+            self._connection = connect(self._settings, autocommit=True, repeating=True)
         return self._connection.execute(query, parameters)
 
 

@@ -123,7 +123,7 @@ class Performer:
 
     def _query(self, query: Query) -> Sequence[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._settings, autocommit=True)
+            self._connection = connect(self._settings, autocommit=True, repeating=True)
         with self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(query.sql, query.parameters).fetchall()
 

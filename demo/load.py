@@ -14,7 +14,6 @@ from fanline.errors import ConfigurationError
 
 PEOPLE = 1_000
 FOLLOWS_EACH = 20
-RATE = 50.0
 
 
 @dataclass(frozen=True, slots=True)

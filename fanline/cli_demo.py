@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--people", type=click.IntRange(min=2), help="People of the grown network.  [default: 1000]")
 @click.option("--follows", type=click.IntRange(min=1), help="Follows of the grown network.  [default: 20 a person]")
 @click.option("--posts", type=click.IntRange(min=1), default=1_000, show_default=True, help="Posts to write over REST.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=50.0, show_default=True, help="Posts/s.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Posts/s.")
 @click.option("--keep", is_flag=True, help="Leave the system running at the end even if the demo started it.")
 def demo(graph: Path | None, people: int | None, follows: int | None, posts: int, rate: float, keep: bool) -> None:
     """Start everything, load a network, post as its people, and compare every timeline with SQL.

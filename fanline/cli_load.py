@@ -15,7 +15,7 @@ import click
 @click.option("--people", type=click.IntRange(min=2), help="People of the grown network.  [default: 1000]")
 @click.option("--follows", type=click.IntRange(min=1), help="Follows of the grown network.  [default: 20 a person]")
 @click.option("--posts", type=click.IntRange(min=0), default=1_000, show_default=True, help="Posts to write over REST.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=50.0, show_default=True, help="Posts/s.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Posts/s.")
 @click.option("--name", help="Begins the usernames; the same name again adds to the same people.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the network and of what is posted.")
 def load(

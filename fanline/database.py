@@ -23,6 +23,10 @@ MAX_ATTEMPTS = 8
 # The first pause is about one short transaction; it doubles, with full jitter, so that rivals spread out.
 FIRST_PAUSE_SECONDS = 0.01
 CONNECT_TIMEOUT_SECONDS = 5
+# Statements are prepared at their second use, and planned once: Postgres would go on planning those with arrays anew
+# each time, as it takes an array of unknown length for ten elements, and their planning costs more than they do.
+PREPARE_THRESHOLD = 1
+GENERIC_PLANS = "SET plan_cache_mode = force_generic_plan"
 READ_ONLY = "The database takes no writes at the moment, as it is being moved; try again in a minute."
 
 
@@ -65,17 +69,37 @@ def database_url(settings: Settings) -> str:
     )
 
 
-def connect(settings: Settings, *, autocommit: bool = False) -> psycopg.Connection[Any]:
-    """One synchronous connection of its own; raises `DependencyUnavailable` when nothing answers."""
+def connect(settings: Settings, *, autocommit: bool = False, repeating: bool = False) -> psycopg.Connection[Any]:
+    """One synchronous connection of its own; raises `DependencyUnavailable` when nothing answers.
+
+    `repeating` is for one that runs the same few statements again and again: they are planned once.
+    """
     try:
-        return psycopg.connect(
+        connection = psycopg.connect(
             database_url(settings),
             autocommit=autocommit,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             cursor_factory=CountingCursor,
         )
+        if repeating:
+            _plan_once(connection)
+        return connection
     except psycopg.OperationalError as error:
         raise unavailable(error) from error
+
+
+def _plan_once(connection: psycopg.Connection[Any]) -> None:
+    """Not counted as a statement: it belongs to the connection."""
+    connection.prepare_threshold = PREPARE_THRESHOLD
+    psycopg.Cursor(connection).execute(GENERIC_PLANS)
+    if not connection.autocommit:
+        connection.commit()
+
+
+async def _plan_once_async(connection: psycopg.AsyncConnection[Any]) -> None:
+    connection.prepare_threshold = PREPARE_THRESHOLD
+    await psycopg.AsyncCursor(connection).execute(GENERIC_PLANS)
+    await connection.commit()
 
 
 def open_pool(settings: Settings, *, max_size: int = 4) -> ConnectionPool[psycopg.Connection[Any]]:
@@ -86,6 +110,7 @@ def open_pool(settings: Settings, *, max_size: int = 4) -> ConnectionPool[psycop
         min_size=1,
         max_size=max_size,
         timeout=CONNECT_TIMEOUT_SECONDS,
+        configure=_plan_once,
         check=ConnectionPool.check_connection,
         open=True,
     )
@@ -101,6 +126,7 @@ async def open_async_pool(
         min_size=min_size,
         max_size=max_size,
         timeout=CONNECT_TIMEOUT_SECONDS,
+        configure=_plan_once_async,
         open=False,
     )
     await pool.open()

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         description="Least seconds between two times that stale buckets of the time series are counted again.",
     )
     aggregates_share: float = Field(
-        0.25, gt=0, lt=1, description="Most of a flow's time, as a share, that counting stale buckets may take."
+        0.05, gt=0, lt=1, description="Most of a flow's time, as a share, that counting stale buckets may take."
     )
 
     # The audit that always runs.

@@ -76,7 +76,7 @@ class SqlTransactions:
 
     def _once(self, effects: Effects[Result]) -> Result:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._settings)
+            self._connection = connect(self._settings, repeating=True)
         with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
             return drive(effects, _no_redis, lambda query: _rows(cursor, query))
 
