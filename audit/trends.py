@@ -77,16 +77,16 @@ def check_posts(stores: Stores, chosen: Sequence[int]) -> dict[int, Difference |
 
 
 def repair_posts(stores: Stores, chosen: Sequence[int]) -> None:
-    """Writes what the rows say; what they do not say is taken out."""
+    """Writes what the rows say; what they do not say then, or any more, is taken out."""
     since = SystemClock().now_ms() - COMPARED_HOURS * HOUR_MS
+    for row in _rows(stores, chosen, since):
+        stores.redis(trends.record_use(row["post_id"], *trends.use_of(row)))
     keys = [trends.use_key(post) for post in chosen]
-    before = stores.redis([command(key, b"ZRANGEBYSCORE", since, b"+inf") for key in keys])
+    counted = stores.redis([command(key, b"ZRANGEBYSCORE", since, b"+inf") for key in keys])
     wanted: dict[int, set[bytes]] = {post: set() for post in chosen}
     for row in _rows(stores, chosen, since):
-        member, ms = trends.use_of(row)
-        wanted[row["post_id"]].add(member)
-        stores.redis(trends.record_use(row["post_id"], member, ms))
-    for post, key, members in zip(chosen, keys, before, strict=True):
+        wanted[row["post_id"]].add(trends.use_of(row)[0])
+    for post, key, members in zip(chosen, keys, counted, strict=True):
         gone = {bytes(member) for member in members} - wanted[post]
         if gone:
             stores.redis([command(key, b"ZREM", *gone)])

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from audit.stores import Stores
-from audit.trends import check_posts, check_tags
+from audit.trends import check_posts, check_tags, repair_posts, repair_tags
 from connectors.barrier import Barrier
 from fanline.database import connect
 from readmodels import trend_marks, trend_ranking, trends
@@ -144,6 +144,31 @@ async def test_what_redis_has_lost_is_counted_again(api: Api, system: Stack) -> 
         stores.redis([command(key, b"DEL") for key in (*lost, trend_marks.mark_keys()[7])])
         await asyncio.to_thread(wait_until, lambda: stores.drive(trend_marks.are_counted()), "trends are counted", 60)
         check(system, [name], ids)
+    finally:
+        stores.close()
+
+
+async def test_what_is_wrong_in_redis_is_found_and_repaired(api: Api, system: Stack) -> None:
+    ada, bob = await api.people("ada", "bob")
+    name = tag()
+    post = int((await api.status(ada, f"#{name}"))["id"])
+    (await api.post(f"/api/v1/statuses/{post}/favourite", bob)).ok()
+    await settle(system)
+    now_ms = time.time_ns() // 1_000_000
+    keys = [trends.use_key(post), trends.tag_key(name.encode(), now_ms // trends.DAY_MS)]
+    stores = Stores(system.settings)
+    try:
+        for damage in (
+            [command(key, b"DEL") for key in keys],
+            [command(key, b"ZADD", now_ms, uuid4().bytes + b"f" + bytes(8)) for key in keys[:1]],
+            [command(key, b"ZADD", now_ms, uuid4().bytes + bytes(8)) for key in keys[1:]],
+        ):
+            stores.redis(damage)
+            found = [*check_tags(stores, [name]).values(), *check_posts(stores, [post]).values()]
+            assert any(found)
+            repair_tags(stores, [name])
+            repair_posts(stores, [post])
+            check(system, [name], [post])
     finally:
         stores.close()
 
