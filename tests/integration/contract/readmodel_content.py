@@ -7,7 +7,8 @@ else in `content`. What is left out is left out by name, here, with its reason:
   flows know what is old, and they grow with each write;
 - documents and values that say that nothing is there (they expire, and their absence says the same), reservations,
   empty chunks and buckets of zeros;
-- entries of lists whose posts are gone: readers drop them, and a replay may bring them back (readmodels/timelines.py);
+- entries of lists whose posts are gone, or whose authors the reader does not follow any more: readers drop them, and a
+  replay may bring them back (readmodels/timelines.py);
   order and repetition of entries, which readers settle as well; how much more than `COMPARED` entries a list has;
 - whether series of accounts, which readers build, are there: what is missing is built here as well;
 - a search document's popularity, which only ranks and is as old as the document's last change;
@@ -92,7 +93,10 @@ class Look:
     """What shapes need to know."""
 
     people: set[bytes]
-    existing: set[int]
+    written: dict[bytes, set[int]]
+    """Posts that exist, by author."""
+    follows: set[tuple[bytes, bytes]]
+    """Pairs of follower and followee; everybody follows themselves."""
 
 
 def whole(value: Any, _: Look) -> Any:
@@ -110,11 +114,18 @@ def counted(value: bytes, _: Look) -> Any:
     return incremental.body(value) or None
 
 
-def entries(value: list[bytes], look: Look) -> Any:
-    """What a list's header says but for its floor, and the newest posts in it."""
+def entries(value: list[bytes], look: Look, reader: bytes = b"") -> Any:
+    """What a list's header says but for its floor, and the newest posts in it, of all or of whom a reader follows."""
     headers = [(item[:1], item[9:]) for item in value if len(item) not in (8, 16)]
-    there = [(entry.id, entry.original) for entry in newest_first(value) if entry.id in look.existing]
+    shown = {author for author, posts in look.written.items() if not reader or (reader, author) in look.follows}
+    wanted = set().union(*(look.written[author] for author in shown))
+    there = [(entry.id, entry.original) for entry in newest_first(value) if entry.id in wanted]
     return headers, there[:COMPARED]
+
+
+def timeline(value: tuple[bytes, list[bytes]], look: Look) -> Any:
+    """A reader and their list."""
+    return entries(value[1], look, value[0])
 
 
 def followers(value: Any, _: Look) -> Any:
@@ -137,7 +148,7 @@ def of_people(value: set[Any], look: Look) -> Any:
 IN_REDIS: dict[bytes, tuple[str, Shape]] = {
     b"f": ("followers", followers),
     b"celebrities": ("followers", of_people),
-    b"t": ("timelines", entries),
+    b"t": ("timelines", timeline),
     b"r": ("timelines", entries),
     **{kind.prefix: ("cards", document) for kind in (ACCOUNT_CARD, STATUS_CARD, POLL, VIEWER)},
     **{kind.prefix: ("engagement", counted) for kind in (ACCOUNT_COUNTS, STATUS_COUNTS, FLAGS)},
@@ -253,17 +264,28 @@ def _build_series(stores: Stores, cast: Cast) -> None:
 
 
 def _in_redis(stores: Stores, cast: Cast) -> Iterator[tuple[str, bytes, Any]]:
-    posts = {row["id"] for row in stores.rows(Query("SELECT id FROM posts", {}))}
+    look = _look(stores, cast)
     polls = {row["id"] for row in stores.rows(Query("SELECT id FROM polls", {}))}
-    look = Look({person.bytes for person in cast.people}, posts)
     names = cast.names | {str(poll).encode() for poll in polls} | SHARED
     for keys in stores.scan(b"*"):
         wanted = [key for key in sorted(set(keys)) if _is_about(key, names)]
         for key, value in zip(wanted, _values(stores, wanted), strict=True):
             flow, shape = IN_REDIS[_parts(key)[0]]
+            if shape is timeline:
+                value = value and (UUID(_parts(key)[1].decode()).bytes, value)
             shaped = None if value is None else shape(value, look)
             if shaped is not None:
                 yield flow, key, shaped
+
+
+def _look(stores: Stores, cast: Cast) -> Look:
+    written: dict[bytes, set[int]] = {}
+    for row in stores.rows(Query("SELECT id, author_id FROM posts", {})):
+        written.setdefault(row["author_id"].bytes, set()).add(row["id"])
+    rows = stores.rows(Query("SELECT follower_id, followee_id FROM follows", {}))
+    follows = {(row["follower_id"].bytes, row["followee_id"].bytes) for row in rows}
+    people = {person.bytes for person in cast.people}
+    return Look(people, written, follows | {(person, person) for person in people})
 
 
 def _is_about(key: bytes, names: Collection[bytes]) -> bool:
