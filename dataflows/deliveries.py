@@ -10,6 +10,7 @@ from dataflows.effects import Performer
 from fanline.metrics import COMPACTIONS, DELIVERIES, DELIVERIES_COLD, POST_TO_TIMELINE_SECONDS
 from fanline.redis_nodes import RedisNodes
 from fanline.tracing import record_span
+from readmodels.aggregates import MODEL as AGGREGATES
 from readmodels.aggregates import Retention
 from readmodels.deliveries import DeliveryCounts, write
 from readmodels.fan_out import FanOut
@@ -69,7 +70,8 @@ class Deliveries:
         now = time.time()
         if now - self._counted_at >= COUNTS_SECONDS:
             self._counted_at = now
-            performer.run(write(self._counts.writes(int(now), kept)))
+            if counted := self._counts.take(int(now)):
+                performer.each((AGGREGATES,), lambda: write(counted, kept))
 
     def _prepare(self, chunk: Chunk, generation: int, nodes: RedisNodes) -> list[Prepared]:
         key = chunk.fan_outs[0].author, chunk.index, generation

@@ -43,7 +43,8 @@ BUILD_SECONDS = 600
 """An abandoned build is forgotten after this: longer than counting a year takes."""
 ACCOUNT_SECONDS = 35 * DAY
 _STATE = b"state"
-_COMPLETE = b"F"
+COMPLETE = b"F"
+"""The state of a series that is built."""
 _TOKEN = struct.Struct(">Q")
 _START = struct.Struct(">I")
 
@@ -224,12 +225,17 @@ def read(scope: Scope, resolution: Resolution, start: int, end: int, now: int, k
 def parse(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> Buckets | None:
     """The buckets in the reply to HGETALL; None if the series is not there or not complete."""
     fields = dict(reply) if isinstance(reply, Mapping) else dict(zip(reply[::2], reply[1::2], strict=True))
-    if fields.pop(_STATE, None) != _COMPLETE:
+    if fields.pop(_STATE, None) != COMPLETE:
         return None
     return {
         _START.unpack(field)[0]: struct.unpack(f">{(len(value) - 8) // 4}I", value[8:])
         for field, value in fields.items()
     }
+
+
+def is_complete(series: Series) -> Command:
+    """The reply is `COMPLETE` if the series is there and built."""
+    return command(series.key(), b"HGET", _STATE)
 
 
 def drop(scope: Scope, now: int, kept: Retention) -> Command:

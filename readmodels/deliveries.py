@@ -8,9 +8,11 @@ when it dies is missing, and what it delivers again after a crash is counted aga
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from readmodels.aggregates import (
+    MODEL,
     RESOLUTIONS,
     Buckets,
     Resolution,
@@ -20,11 +22,21 @@ from readmodels.aggregates import (
     series_between,
 )
 from readmodels.effects import Command, Effects, Redis, command
+from readmodels.generations import using
 
 DELIVERIES = "deliveries"
 """The scope, and the metric."""
 
 _RUN_BYTES = 8
+
+
+class Counted(NamedTuple):
+    """What a run has delivered in a bucket so far, and the field that it has there."""
+
+    resolution: Resolution
+    bucket: int
+    field: bytes
+    number: int
 
 
 class DeliveryCounts:
@@ -43,27 +55,43 @@ class DeliveryCounts:
                 self._counts[bucket] = self._counts.get(bucket, 0) + deliveries
                 self._unwritten.add(bucket)
 
-    def writes(self, now: int, kept: Retention) -> list[Command]:
-        """Writes what has changed since the last call, and forgets the buckets that are over."""
-        commands = []
-        for resolution, bucket in self._unwritten:
-            series = Series(DELIVERIES, resolution, floor_to(bucket, resolution.period))
-            field = bucket.to_bytes(4) + self._run
-            commands.append(command(series.key(), b"HSET", field, self._counts[resolution, bucket]))
-            commands.append(command(series.key(), b"EXPIREAT", series.end + kept[resolution.name]))
+    def take(self, now: int) -> list[Counted]:
+        """What has changed since the last call; the buckets that are over are forgotten."""
+        taken = [
+            Counted(resolution, bucket, bucket.to_bytes(4) + self._run, self._counts[resolution, bucket])
+            for resolution, bucket in self._unwritten
+        ]
         self._unwritten.clear()
         self._counts = {
             (resolution, bucket): count
             for (resolution, bucket), count in self._counts.items()
             if bucket + resolution.width > now
         }
-        return commands
+        return taken
 
 
-def write(commands: Sequence[Command]) -> Effects[None]:
-    """Sends what `DeliveryCounts.writes` gave."""
+def write(counts: Iterable[Counted], kept: Retention) -> Effects[None]:
+    """Writes what `DeliveryCounts.take` gave."""
+    commands: list[Command] = []
+    for resolution, bucket, field, number in counts:
+        series = Series(DELIVERIES, resolution, floor_to(bucket, resolution.period))
+        commands.append(command(series.key(), b"HSET", field, number))
+        commands.append(command(series.key(), b"EXPIREAT", series.end + kept[resolution.name]))
     if commands:
         yield Redis(commands)
+
+
+def copy(origin: int, now: int, kept: Retention) -> Effects[None]:
+    """Copies from another generation what this one does not have: there is nothing to count it again from."""
+    for resolution in RESOLUTIONS.values():
+        for series in series_between(DELIVERIES, resolution, now - kept[resolution.name], now + 1):
+            with using(MODEL, origin):
+                read = command(series.key(), b"HGETALL")
+            found: Sequence[bytes] = (yield Redis([read]))[0]
+            pairs = zip(found[::2], found[1::2], strict=True)
+            copies = [command(series.key(), b"HSETNX", field, number) for field, number in pairs]
+            if copies:
+                yield Redis([*copies, command(series.key(), b"EXPIREAT", series.end + kept[resolution.name])])
 
 
 def read(resolution: Resolution, start: int, end: int) -> Effects[Buckets]:

@@ -28,6 +28,7 @@ MODELS = (
     "followers",
     "timelines",
     "inboxes",
+    "aggregates",
 )
 """The read models that have generations."""
 

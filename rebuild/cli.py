@@ -16,7 +16,7 @@ from audit.stores import Stores
 from fanline.errors import ConfigurationError
 from fanline.logging import configure_logging
 from fanline.settings import get_settings
-from rebuild import run
+from rebuild import otherwise, run
 from rebuild.models import Rebuildable, rebuildable
 from rebuild.state import BUILD, COMPARE, KEPT, State, load
 
@@ -38,19 +38,24 @@ def rebuild(
     """Build a read model again beside the one that serves, compare the two, and switch.
 
     Nothing stops meanwhile. An interrupted rebuild goes on when it is called again. Without MODEL, `--status` shows
-    all of them and `--free` deletes what was kept long enough.
+    all of them and `--free` deletes what was kept long enough. `search` and `trends` are built in one go, without
+    options: search as `fanline search reindex` does it, trends by their flow, while rankings come from SQL.
     """
     configure_logging("rebuild", level="warning")
     with _stores() as stores:
         known = rebuildable(stores.settings)
         wait = waiter(stores.settings, WAIT_SECONDS)
-        if shows:
+        if model in otherwise.NAMES:
+            if shows or frees or rollback or sample or not switches:
+                raise ConfigurationError(f"{model.capitalize()} is built again in one go, without options.")
+            otherwise.build(stores, model)
+        elif shows:
             for name in known if model is None else [_named(known, model).name]:
                 click.echo(load(stores, name).sentence())
         elif frees:
             _free(stores, list(known.values()) if model is None else [_named(known, model)], only_due=model is None)
         elif model is None:
-            raise ConfigurationError(f"Name the read model to build again: {', '.join(known)}.")
+            raise ConfigurationError(f"Name the read model to build again: {', '.join([*known, *otherwise.NAMES])}.")
         elif rollback:
             click.echo(run.roll_back(stores, _named(known, model)).sentence())
         else:
@@ -99,10 +104,7 @@ def _free(stores: Stores, those: list[Rebuildable], *, only_due: bool) -> None:
 
 def _named(known: dict[str, Rebuildable], name: str) -> Rebuildable:
     if name not in known:
-        raise ConfigurationError(
-            f"There is no read model {name!r} to build again; there are {', '.join(known)}."
-            " Search has `fanline search reindex`."
-        )
+        raise otherwise.refuse(name, [*known, *otherwise.NAMES])
     return known[name]
 
 

@@ -4,6 +4,7 @@ Add one: its line in `rebuildable`. Its flow has to apply its batches with `Perf
 made by `readmodels.generations.key`.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +14,19 @@ from audit.repairs import repair_followers, repair_recents
 from audit.stores import Stores
 from fanline.addresses import public_url
 from fanline.settings import Settings
-from readmodels import engagement, followers, inbox, incremental, readiness, stored, timelines
+from readmodels import (
+    active_users,
+    aggregates,
+    deliveries,
+    departures,
+    engagement,
+    followers,
+    inbox,
+    incremental,
+    readiness,
+    stored,
+    timelines,
+)
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
 from readmodels.counts import ACCOUNT_COUNTS
 from readmodels.effects import Query, command
@@ -80,6 +93,7 @@ def rebuildable(settings: Settings) -> dict[str, Rebuildable]:
         ),
         Rebuildable(timelines.MODEL, (b"t",), (Part("people", _warm),), ("timelines_redis",)),
         Rebuildable(inbox.MODEL, (b"i",), (Part("people", _inboxes),), ("inboxes",)),
+        Rebuildable(aggregates.MODEL, (b"ts",), (Part("people", _series),), ("aggregates",), _series_of_the_instance),
     )  # fmt: skip
     return {model.name: model for model in models}
 
@@ -117,6 +131,8 @@ def _followers(stores: Stores, made: Made, authors: Sequence[UUID]) -> None:
             stores.redis(followers.restore(author, ids, settings.followers_chunk, is_celebrity))
         repair_recents(stores, authors)
         repair_followers(stores, authors)
+        # Whoever left after the database was asked, and before this was written.
+        stores.drive(departures.forget(authors))
 
 
 def _followers_are_ready(stores: Stores, made: Made) -> None:
@@ -144,6 +160,42 @@ def _inboxes(stores: Stores, made: Made, users: Sequence[UUID]) -> None:
         for user, left in zip(users, seconds, strict=True):
             if left > inbox.FILL_SECONDS:
                 stores.drive(inbox.fill(user, stores.settings.notifications_cap, left))
+
+
+def _series(stores: Stores, made: Made, scopes: Sequence[aggregates.Scope]) -> None:
+    """Counts the time series that are there; those of accounts are, where somebody reads them."""
+    now, kept = int(time.time()), _retention(stores.settings)
+    wanted = [
+        series
+        for scope in scopes
+        for resolution in aggregates.RESOLUTIONS.values()
+        for series in aggregates.series_between(
+            scope, resolution, aggregates.oldest_kept(resolution, now, kept), now + 1
+        )
+    ]
+    with using(made.model, made.serving):
+        there = stores.redis([aggregates.is_complete(series) for series in wanted])
+    with using(made.model, made.number):
+        done = stores.redis([aggregates.is_complete(series) for series in wanted])
+        for series, serves, is_done in zip(wanted, there, done, strict=True):
+            if serves == aggregates.COMPLETE and is_done != aggregates.COMPLETE:
+                # A build that was interrupted is in the way until it expires.
+                stores.redis([command(series.key(), b"DEL")])
+                stores.drive(aggregates.build(series, now, kept))
+
+
+def _series_of_the_instance(stores: Stores, made: Made) -> None:
+    """Counts the instance's series and the people of each day; what was delivered is copied."""
+    now = int(time.time())
+    _series(stores, made, [aggregates.INSTANCE])
+    with using(made.model, made.number):
+        stores.drive(active_users.fill(now))
+        stores.drive(deliveries.copy(made.serving, now, _retention(stores.settings)))
+
+
+def _retention(settings: Settings) -> aggregates.Retention:
+    days = settings.aggregates_minutes_days, settings.aggregates_hours_days, settings.aggregates_days_days
+    return aggregates.retention(*days)
 
 
 def _warm(stores: Stores, made: Made, viewers: Sequence[UUID]) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from audit.stores import Stores
+from readmodels import generations
+from readmodels.effects import command
 from tests.conftest import CHECKOUT, Stack
 
 GUIDE = CHECKOUT / "docs" / "guide" / "new-read-model.md"
@@ -38,7 +41,7 @@ def run(system: Stack, copy: Path) -> Iterator[Run]:
     """Runs a command in the copy, on the running system; what it has printed."""
     environment = system.environment | {"FANLINE_TEST_STACK": "running", "PYTHONPATH": str(copy)}
 
-    def command(*words: str, given: str = "") -> str:
+    def execute(*words: str, given: str = "") -> str:
         done = subprocess.run(
             words, cwd=copy, env=environment, input=given, text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -46,9 +49,21 @@ def run(system: Stack, copy: Path) -> Iterator[Run]:
         assert done.returncode == 0, f"{' '.join(words)}:\n{given}\n{done.stdout}"
         return done.stdout
 
-    yield command
+    yield execute
     if FLOW in (copy / "connectors" / "flows.py").read_text(encoding="utf-8"):
-        command(".venv/bin/fanline", "down", "--only", FLOW)
+        execute(".venv/bin/fanline", "down", "--only", FLOW)
+        forget_keys(system)
+
+
+def forget_keys(system: Stack) -> None:
+    """Removes what the new read model keeps, of which other tests know nothing."""
+    stores = Stores(system.settings)
+    try:
+        for keys in stores.scan(b"streak:*"):
+            stores.redis([command(key, b"UNLINK") for key in keys])
+        stores.redis([command(generations.hash_key(FLOW), b"DEL")])
+    finally:
+        stores.close()
 
 
 def test_a_newcomer_who_follows_the_guide_has_a_read_model_that_keeps_the_contract(run: Run, copy: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,8 +19,8 @@ from demo.people import Loaded, load_graph
 from demo.plan import plan
 from demo.poster import Outcome, Poster
 from fanline import database
-from readmodels import generations
-from readmodels.effects import command
+from readmodels import aggregates, generations, trends
+from readmodels.effects import Query, command
 from rebuild import run
 from rebuild.models import rebuildable
 from rebuild.state import BUILD, COMPARE, KEPT, State, load
@@ -44,6 +45,9 @@ def crowd(system: Stack, stores: Stores) -> Loaded:
         system.fanline("rebuild", model, "--free")
     loaded = load_graph(stores.connection, GRAPH, "rebuilt")
     system.fanline("audit", "--prefix", "rebuilt")  # which reads, and thereby warms, their timelines
+    now, kept = int(time.time()), aggregates.retention(2, 60, 730)
+    for person in loaded.ids[:20]:
+        stores.drive(aggregates.read(person, aggregates.MINUTE, now - 3_600, now, now, kept))
     return loaded
 
 
@@ -105,6 +109,16 @@ def test_every_model_is_rebuilt_switched_rolled_back_and_freed_under_load_and_st
     system.fanline("audit", "--prefix", "rebuilt")
 
 
+def test_trends_and_search_are_built_again_in_one_go(system: Stack, stores: Stores, crowd: Loaded) -> None:
+    tag = stores.rows(Query("SELECT username FROM users WHERE id = %(id)s", {"id": crowd.ids[0]}))[0]["username"]
+    wrong = trends.tag_key(tag.encode(), 0)
+    stores.redis([command(wrong, b"ZADD", 1, b"what no post has")])
+    assert "counted again" in system.fanline("rebuild", "trends").stdout
+    assert stores.redis([command(wrong, b"EXISTS")]) == [0]
+    assert "which is searched now" in system.fanline("rebuild", "search").stdout
+    system.fanline("audit", "--prefix", "rebuilt")
+
+
 def test_an_interrupted_rebuild_goes_on_where_it_was(system: Stack, stores: Stores, crowd: Loaded) -> None:
     cards = replace(rebuildable(system.settings)["cards"])
     asyncio.run(run.begin(stores, cards, waiter(system.settings, 120)))
@@ -145,7 +159,7 @@ def test_a_generation_that_differs_does_not_serve(system: Stack, stores: Stores,
 
 
 def test_what_cannot_be_done_is_one_plain_sentence(system: Stack, stores: Stores) -> None:
-    for arguments in (["weather"], ["cards", "--rollback"], []):
+    for arguments in (["weather"], ["archive"], ["search", "--rollback"], ["cards", "--rollback"], []):
         done = system.fanline("rebuild", *arguments, check=False)
         assert done.returncode != 0
         assert len(done.stderr.strip().splitlines()) == 1

@@ -22,7 +22,7 @@ from readmodels.aggregates import (
     retention,
     series_between,
 )
-from readmodels.deliveries import DeliveryCounts, read
+from readmodels.deliveries import Counted, DeliveryCounts, read, write
 from readmodels.effects import Command, Query, Redis
 
 NOW = 1_795_371_000
@@ -171,8 +171,10 @@ def test_runs_add_up_and_a_repeated_write_changes_nothing() -> None:
     one, other = DeliveryCounts(), DeliveryCounts()
     fields: dict[bytes, dict[bytes, bytes]] = {}
 
-    def send(commands: list[Command]) -> None:
-        for command in commands:
+    def send(counted: list[Counted]) -> None:
+        wanted = next(write(counted, KEPT))
+        assert isinstance(wanted, Redis)
+        for command in wanted.commands:
             words = command.data.split(b"\r\n")
             if words[2] == b"HSET":
                 # Fields and keys have no line break: four bytes of a time of today, and run ids that were looked at.
@@ -180,14 +182,14 @@ def test_runs_add_up_and_a_repeated_write_changes_nothing() -> None:
 
     one._run, other._run = b"run-one.", b"run-two."
     one.add(5, NOW)
-    first = one.writes(NOW, KEPT)
+    first = one.take(NOW)
     send(first)
     send(first)
     one.add(2, NOW + 1)
     other.add(10, NOW + 2)
-    send(one.writes(NOW + 3, KEPT))
-    send(other.writes(NOW + 3, KEPT))
-    assert one.writes(NOW + 4, KEPT) == []
+    send(one.take(NOW + 3))
+    send(other.take(NOW + 3))
+    assert one.take(NOW + 4) == []
 
     effects = read(MINUTE, floor_to(NOW, 60), floor_to(NOW, 60) + 60)
     wanted = next(effects)

@@ -1,0 +1,57 @@
+"""What has no generations and is built again otherwise, or not at all."""
+
+import time
+
+import click
+
+from audit.stores import Stores
+from dataflows.search_cli import reindex
+from fanline.errors import ConfigurationError, DependencyUnavailable
+from readmodels import trend_marks
+from readmodels.effects import command
+
+SEARCH, TRENDS = "search", "trends"
+NAMES = (SEARCH, TRENDS)
+"""The read models that `fanline rebuild` builds again in one go."""
+
+REASONS = {
+    "archive": "The archive keeps the log's own records and computes nothing of them: there is nothing to build again.",
+    "notifications": "Notifications are rows of the database; what is built again of them is the model inboxes.",
+}
+"""Why others are not built again, in a sentence."""
+
+TREND_PREFIXES = (b"tag_use", b"tag_post", b"post_use", b"trending")
+COUNT_SECONDS = 600.0
+LOOK_SECONDS = 0.1
+
+
+def build(stores: Stores, name: str) -> None:
+    """Build one of `NAMES` again."""
+    if name == SEARCH:
+        click.get_current_context().invoke(reindex, keep_old=False)
+    else:
+        click.echo(f"trends: counted again in {count_trends(stores):.1f} s")
+
+
+def count_trends(stores: Stores) -> float:
+    """Have the flow count trends again from nothing; the seconds that it took.
+
+    Rankings come from SQL meanwhile. Raises `DependencyUnavailable` when the flow does not do it in time.
+    """
+    started = time.monotonic()
+    for prefix in TREND_PREFIXES:
+        for keys in stores.scan(prefix + b":*"):
+            stores.redis([command(key, b"UNLINK") for key in keys])
+    # Last: what the flow has added to the sets meanwhile is counted again with the rest.
+    stores.redis([command(key, b"UNLINK") for key in trend_marks.mark_keys()])
+    while not stores.drive(trend_marks.are_counted()):
+        if time.monotonic() > started + COUNT_SECONDS:
+            raise DependencyUnavailable("The flow trends has not counted again in time; is it running?")
+        time.sleep(LOOK_SECONDS)
+    return time.monotonic() - started
+
+
+def refuse(name: str, known: list[str]) -> ConfigurationError:
+    """Why there is nothing to build again under a name."""
+    reason = REASONS.get(name, f"There is no read model {name!r} to build again; there are {', '.join(known)}.")
+    return ConfigurationError(reason)
