@@ -43,6 +43,7 @@ def trial(ready, tmp_path):
         "name": name,
         "slot.name": name,
         "topic.prefix": name,
+        "poll.interval.ms": "10",
         # A table that nobody writes meanwhile: the trial must not send anybody's events a second time.
         "table.include.list": "public.media",
         "publication.name": "fanline_cdc",
