@@ -56,6 +56,7 @@ def applied(performer: Performer) -> Callable[[Sequence[trends.Changes]], None]:
         for item in items:
             together.posts |= item.posts
             together.uses += item.uses
+            together.used |= item.used
         performer.run(trends.apply(together))
 
     return apply

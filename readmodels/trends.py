@@ -14,7 +14,7 @@ for. `readmodels/trend_ranking.py` makes rankings of it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -41,6 +41,7 @@ TAGS, POSTS = b"tags", b"posts"
 FAVOURITE, REPOST, ANSWER = b"f", b"r", b"a"
 _NO_ID = bytes(8)
 
+POSTS_THERE = "SELECT id FROM posts WHERE id = ANY(%(ids)s::bigint[])"
 TAGGED_BY_ID = """
 SELECT p.id, p.author_id,
        ARRAY(SELECT h.name FROM post_hashtags ph JOIN hashtags h ON h.id = ph.hashtag_id
@@ -103,6 +104,8 @@ class Changes:
     """Posts whose hashtags may have changed, in order."""
     uses: list[Command]
     """What was done with posts, and taken back, in the order of the log."""
+    used: dict[int, None] = field(default_factory=dict)
+    """Posts that something was done with, in order."""
 
     @classmethod
     def nothing(cls) -> "Changes":
@@ -134,6 +137,7 @@ class Changes:
             self.uses.append(command(use_key(post), b"ZREM", account.bytes + kind + through))
         elif made_ms > now_ms - POST_HOURS * HOUR_MS:
             self.uses += record_use(post, account.bytes + kind + through, made_ms)
+            self.used[post] = None
 
 
 def milliseconds(timestamp: str) -> int:
@@ -156,6 +160,11 @@ def apply(changes: Changes) -> Effects[None]:
     """Write what the changes mean."""
     if changes.uses:
         yield Redis(changes.uses)
+    if changes.used:
+        # A post's end may come before an answer to it: they are in different partitions.
+        there = {row["id"] for row in (yield Query(POSTS_THERE, {"ids": list(changes.used)}))}
+        if gone := [command(use_key(post), b"DEL") for post in changes.used if post not in there]:
+            yield Redis(gone)
     yield from count_tags(list(changes.posts))
 
 

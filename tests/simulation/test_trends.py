@@ -19,6 +19,7 @@ from tests.simulation.test_counts import GROUP, PEOPLE, STEPS, WIPE, Execute, On
 
 SEEDS = int(os.environ.get("FANLINE_SIMULATION_SEEDS", "1000")) // 6
 NAMES = ("a", "b", "c")
+FIRST_POST = Ledger.next_post + (1 << 16)
 TOPICS = ("posts", "likes")
 
 
@@ -39,6 +40,8 @@ class Tagged(Ledger):
                     for row in posts
                     if row["visibility"] == "public" and row["repost_of_id"] is None
                 ]
+            case trends.POSTS_THERE:
+                return [{"id": post} for post in given["ids"] if ("posts", post) in self.rows]
             case trend_marks.POSTS_AFTER:
                 rows = [row for row in self.table("posts") if row["id"] > given["after"] and is_open(row)]
                 return sorted(rows, key=lambda row: int(row["id"]))[: given["limit"]]
@@ -65,7 +68,9 @@ class Tagged(Ledger):
             self.write(self.begin(), "u", [key], [row])
 
     def uses(self, post: int) -> set[bytes]:
-        """What people did with a post: the oracle."""
+        """What people did with a post, nothing with one that is gone: the oracle."""
+        if ("posts", post) not in self.rows:
+            return set()
         rows = [("f", row["user_id"], 0) for row in self.table("likes") if row["post_id"] == post]
         for row in filter(is_open, self.table("posts")):
             rows += [("r", row["author_id"], row["id"])] if row["repost_of_id"] == post else []
@@ -206,7 +211,7 @@ class Simulation:
                 flow.step()
 
     def differences(self) -> list[str]:
-        posts = [row["id"] for row in self.ledger.table("posts")]
+        posts = range(FIRST_POST, self.ledger.next_post + 1, 1 << 16)
         days = range(self.ledger.now_ms // DAY_MS + 1)
         pairs = [(f"uses of {post}", [use_key(post)], self.ledger.uses(post)) for post in posts]
         pairs += [(name, [tag_key(name.encode(), day) for day in days], self.ledger.tagged(name)) for name in NAMES]
