@@ -30,7 +30,7 @@ from fanline.settings import Settings
 # Of looks at what moves, before it is left for another round.
 LOOKS = 3
 BARRIER_SECONDS = 30.0
-# A round is followed by this many times its length without one: a twentieth of a database's time at most.
+# A round is followed by this many times its work without one: a twentieth of a database's time at most.
 PAUSES = 19
 # Servers that are away are asked for again after this.
 PAUSE_SECONDS = 2.0
@@ -44,16 +44,22 @@ class AlwaysAudit:
     def __init__(
         self, stores: Stores, models: Sequence[Model], wait: Callable[[], object], causes: Causes, settings: Settings
     ) -> None:
-        self._stores, self._models, self._wait, self._causes = stores, models, wait, causes
+        self._stores, self._models, self._pass, self._causes = stores, models, wait, causes
         self._settings = settings
+        self._waited = 0.0
         self._results: dict[str, deque[tuple[float, bool]]] = {model.name: deque() for model in models}
 
-    def round(self) -> None:
-        """Looks once at a sample of everything; raises what an unavailable server raises, and `BarrierTimeout`."""
+    def round(self) -> float:
+        """Looks once at a sample of everything; the seconds of work that it was, waits for the pipeline apart.
+
+        Raises what an unavailable server raises, and `BarrierTimeout`.
+        """
+        began, self._waited = time.monotonic(), 0.0
         self._stores.serve_generations()
         subjects = sample(self._stores, self._settings.audit_sample)
         for model in self._models:
             self.look(model, model.subjects(self._stores, subjects))
+        return time.monotonic() - began - self._waited
 
     def look(self, model: Model, subjects: Sequence[Any]) -> dict[Any, Difference]:
         """Compares some subjects of a model; those that drift, repaired or not, with their differences."""
@@ -89,6 +95,11 @@ class AlwaysAudit:
             elif difference:
                 moving.append(subject)
         return drifting, moving
+
+    def _wait(self) -> None:
+        began = time.monotonic()
+        self._pass()
+        self._waited += time.monotonic() - began
 
     def _answers(self, model: Model, subject: Any) -> tuple[int, Difference | None]:
         with self._stores.answers() as answers:
@@ -128,6 +139,11 @@ class AlwaysAudit:
             metrics.COMPLETENESS.labels(model.name).set(share)
 
 
+def pause(worked: float, settings: Settings) -> float:
+    """The seconds until the next round: there are two in the window that completeness is taken from at least."""
+    return max(settings.audit_seconds, min(PAUSES * worked, settings.audit_window_seconds / 2))
+
+
 def run(settings: Settings, stop: threading.Event, port: int) -> None:
     """Rounds until `stop` is set, with /metrics on a port; waits for servers that are away."""
     try:
@@ -153,8 +169,6 @@ def _rounds(settings: Settings, stop: threading.Event) -> None:
                 stores, always_models(settings), lambda: barrier.wait(BARRIER_SECONDS), Causes(settings), settings
             )
             while not stop.is_set():
-                began = time.monotonic()
-                audit.round()
-                stop.wait(max(settings.audit_seconds, PAUSES * (time.monotonic() - began)))
+                stop.wait(pause(audit.round(), settings))
     finally:
         stores.close()
