@@ -7,14 +7,11 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaException
 
 from connectors.flows import owned
-from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, is_configuration_error, typed_error
-from connectors.lifecycle import stop_requested
-from fanline.logging import get_logger
+from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, typed_error, typed_errors
+from connectors.waiting import Waiting
 from fanline.settings import Settings
 
 T = TypeVar("T")
-
-_log = get_logger(__name__)
 
 
 def list_partitions(consumer: Consumer, topics: Sequence[str], settings: Settings) -> list[tuple[str, int]]:
@@ -30,34 +27,32 @@ def list_partitions(consumer: Consumer, topics: Sequence[str], settings: Setting
 
 
 def until_answered(request: Callable[[], T], settings: Settings) -> T:
-    """Repeat a request until Kafka answers, logging that it waits.
+    """Repeat a request until Kafka answers.
 
     Raises `ConfigurationError` when waiting cannot help, and `DependencyUnavailable` when the process is to stop.
     """
-    pause = threading.Event()
-    waiting = False
-    while True:
-        try:
+
+    def attempt() -> T:
+        with typed_errors(settings):
             return request()
-        except KafkaException as error:
-            fault = error.args[0]
-            if is_configuration_error(fault) or stop_requested():
-                raise typed_error(settings, fault) from error
-            if not waiting:
-                waiting = True
-                _log.warning("waiting for kafka", error=fault.str())
-            pause.wait(0.2)
+
+    return Waiting("source").patiently(attempt)
 
 
 class PartitionWatch:
-    """A thread that looks for new topics and partitions now and then."""
+    """A thread that looks for new topics and partitions now and then, and whether Kafka answers."""
 
     def __init__(
-        self, consumer: Consumer, topics: Sequence[str], settings: Settings, known: Sequence[tuple[str, int]]
+        self,
+        consumer: Consumer,
+        topics: Sequence[str],
+        settings: Settings,
+        known: Sequence[tuple[str, int]],
+        waiting: Waiting,
     ) -> None:
         self.found: list[tuple[str, int]] = []
         self._consumer, self._topics, self._settings = consumer, topics, settings
-        self._known = set(known)
+        self._known, self._waiting = set(known), waiting
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kafka-partitions", daemon=True)
         self._thread.start()
@@ -77,8 +72,9 @@ class PartitionWatch:
             try:
                 partitions = list_partitions(self._consumer, self._topics, self._settings)
             except KafkaException as error:
-                _log.debug("no list of partitions", error=str(error))
+                self._waiting.note(typed_error(self._settings, error.args[0]))
                 continue
+            self._waiting.passed()
             new = [partition for partition in partitions if partition not in self._known]
             self._known.update(new)
             if new:

@@ -16,6 +16,7 @@ WANTED = (
     "fanline_lag_seconds",
     "fanline_dead_letters_total",
     "fanline_sink_retries_total",
+    "fanline_waiting_seconds",
     "fanline_completeness_ratio",
 )
 
@@ -33,6 +34,8 @@ class FlowFigures:
     """Applied lag of the partition that is furthest behind."""
     dead_letters: float = 0.0
     sink_retries: float = 0.0
+    waits_for: dict[str, float] = field(default_factory=dict)
+    """Seconds that it has been waiting, by what for (connectors/waiting.py); empty while it goes on."""
     completeness: dict[str, float] = field(default_factory=dict)
     """Share of reads equal to the database by read model: of the flow that audits."""
 
@@ -69,6 +72,8 @@ def figures(families: Iterable[Metric], read_at: float) -> FlowFigures:
                 made.dead_letters += sample.value
             elif sample.name == "fanline_sink_retries_total":
                 made.sink_retries += sample.value
+            elif sample.name == "fanline_waiting_seconds" and sample.value:
+                made.waits_for[sample.labels["dependency"]] = round(sample.value, 1)
             elif sample.name == "fanline_completeness_ratio":
                 made.completeness[sample.labels["model"]] = sample.value
     return made

@@ -92,7 +92,7 @@ def typed_error(settings: Settings, fault: KafkaError) -> DependencyUnavailable 
     servers = kafka_bootstrap_servers(settings)
     if fault.code() in _CONFIGURATION_ERRORS:
         return ConfigurationError(f"Kafka at {servers} refuses: {fault.str()}.")
-    return DependencyUnavailable(f"Kafka at {servers} does not answer: {fault.str()}.")
+    return DependencyUnavailable(f"Kafka at {servers} does not answer: {fault.str()}.", "kafka")
 
 
 def is_configuration_error(fault: KafkaError) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.flows import flow_of
@@ -15,6 +14,7 @@ from connectors.progress import ProgressGate, Segment, commit_progress
 from fanline.errors import FanlineError
 from fanline.metrics import BATCH_SIZE
 from fanline.settings import Settings, get_settings
+from sinks.single_part import SinglePartSink, SinglePartWriter
 
 # One wait between two looks at the delivery reports; each report ends the wait early.
 POLL_SECONDS = 0.5
@@ -33,26 +33,18 @@ class KafkaRecord(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]] = ()
 
 
-class KafkaSink(FixedPartitionedSink[KafkaRecord | Progress, None]):
+class KafkaSink(SinglePartSink[KafkaRecord | Progress, None]):
     """Produces `KafkaRecord` items; commits `Progress` items to `group` when all records before them are delivered."""
 
     def __init__(self, group: str, settings: Settings | None = None) -> None:
         self._group, self._settings = group, settings or get_settings()
-
-    def list_parts(self) -> list[str]:
-        """The one part; scaling is by processes."""
-        return ["0"]
-
-    def part_fn(self, item_key: str) -> int:
-        """Every item goes to the one part."""
-        return 0
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "KafkaWriter":
         """The sink's part."""
         return KafkaWriter(self._group, self._settings)
 
 
-class KafkaWriter(StatefulSinkPartition[Any, None]):
+class KafkaWriter(SinglePartWriter[Any, None]):
     """The sink's part."""
 
     def __init__(self, group: str, settings: Settings) -> None:
@@ -86,10 +78,6 @@ class KafkaWriter(StatefulSinkPartition[Any, None]):
         while self._producer.flush(POLL_SECONDS):
             self._raise_failures()
         self._raise_failures()
-
-    def close(self) -> None:
-        """Wait for every delivery report."""
-        self.snapshot()
 
     def _produce(self, record: KafkaRecord) -> None:
         report = partial(self._delivered, self._gate.sent())

@@ -29,6 +29,7 @@ from connectors.messages import Message, Progress
 from connectors.offsets import Partition, assignment
 from connectors.progress import GroupOffsets, layout_of, register
 from connectors.replay import replayed
+from connectors.waiting import Waiting
 from fanline.errors import StaleOffset
 from fanline.logging import get_logger
 from fanline.metrics import RECORDS
@@ -123,12 +124,12 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         self._busy_until = 0.0
         self._was_full = False
         self._ended = False
-        self._waiting = False
+        self._waiting = Waiting("source")
         known = until_answered(lambda: list_partitions(self._consumer, topics, settings), settings)
         for topic in sorted(self._records.keys() - {topic for topic, _ in known}):
             _log.warning("topic has no partition for this instance yet", topic=topic)
         self._assign(known)
-        self._watch = PartitionWatch(self._consumer, topics, settings, known)
+        self._watch = PartitionWatch(self._consumer, topics, settings, known, self._waiting)
 
     def next_batch(self) -> list[Item]:
         """What has arrived, and the progress that is due."""
@@ -235,7 +236,7 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         if retried:
             items = self._as_they_were(items)
         if items:
-            self._waiting = False
+            self._waiting.passed()
             self._count(items)
         self._schedule()
         return items
@@ -324,9 +325,7 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
     def _on_error(self, error: KafkaError) -> None:
         if is_configuration_error(error):
             raise typed_error(self._settings, error)
-        if not self._waiting:
-            self._waiting = True
-            _log.warning("waiting for kafka", group=self._group, error=error.str())
+        self._waiting.note(typed_error(self._settings, error))
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._offsets.committed(error, partitions)

@@ -1,4 +1,4 @@
-"""What the parts of one dataflow process share: the wish to stop, and a pulse.
+"""What the parts of one dataflow process share: its name, the wish to stop, a pulse, and how it failed to end.
 
 The pulse comes from the source, which is called about every millisecond even when nothing arrives. Sinks use it to
 take in acknowledgements without waiting for their next batch. One process runs one worker, so all is on one thread.
@@ -7,8 +7,15 @@ take in acknowledgements without waiting for their next batch. One process runs 
 import threading
 from collections.abc import Callable
 
+_flow = ""
 _stop = threading.Event()
 _on_pulse: list[Callable[[], None]] = []
+_close_failures: list[Exception] = []
+
+
+def flow_name() -> str:
+    """The flow that this process runs; empty when it runs none."""
+    return _flow
 
 
 def request_stop() -> None:
@@ -32,7 +39,21 @@ def pulse() -> None:
         callback()
 
 
-def reset() -> None:
-    """Forget the wish to stop and all callbacks: before and after a flow."""
+def failed_to_close(error: Exception) -> None:
+    """Keep what a part could not raise while the engine closed it."""
+    _close_failures.append(error)
+
+
+def raise_close_failure() -> None:
+    """Raise the first failure that was kept, when the engine has ended."""
+    if _close_failures:
+        raise _close_failures[0]
+
+
+def reset(flow: str = "") -> None:
+    """Forget the wish to stop, all callbacks and failures: before and after a flow, whose name it takes."""
+    global _flow
+    _flow = flow
     _stop.clear()
     _on_pulse.clear()
+    _close_failures.clear()

@@ -141,6 +141,7 @@ class Pipeline:
         return {
             "name": flow,
             "state": state,
+            "waits_for": self._waits(flow, instances),
             "instances": instances,
             "answering": len(answering),
             "records_per_second": round(sum(answering), 1) if answering else None,
@@ -151,11 +152,22 @@ class Pipeline:
 
     def _instance(self, flow: str, instance: int) -> float | None:
         """Records a second of one instance; None when it does not answer."""
-        port = metrics_port(self._settings.flows_metrics_port, flow, instance)
-        url = f"http://{self._settings.host}:{port}/metrics"
+        url = self._url(flow, instance)
         before, now = self._figures.get(url), flow_metrics.read(url, self._session)
         self._figures[url] = now
         return None if now is None else now.rate(before)
+
+    def _waits(self, flow: str, instances: int) -> dict[str, float]:
+        """What the instances wait for, and how many seconds the longest has been waiting."""
+        longest: dict[str, float] = {}
+        for figures in [self._figures[self._url(flow, instance)] for instance in range(instances)]:
+            for dependency, seconds in figures.waits_for.items() if figures else ():
+                longest[dependency] = max(seconds, longest.get(dependency, 0.0))
+        return longest
+
+    def _url(self, flow: str, instance: int) -> str:
+        port = metrics_port(self._settings.flows_metrics_port, flow, instance)
+        return f"http://{self._settings.host}:{port}/metrics"
 
     def _audit(self) -> FlowFigures | None:
         """What the audit that always runs says; None when it does not run."""

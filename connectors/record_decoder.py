@@ -1,26 +1,21 @@
 """What the decoders of row changes and of domain events share: dead letters, and patience with the registry."""
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from connectors.dead_letter import DeadLetters
 from connectors.kafka_source import Item
-from connectors.lifecycle import stop_requested
 from connectors.messages import Message, Progress
+from connectors.waiting import Waiting
 from fanline.errors import DependencyUnavailable, MalformedEvent
-from fanline.logging import get_logger
-
-REGISTRY_PAUSE_SECONDS = 0.5
 
 # What a record raises that is not as the flow knows it: a field that is missing, or of another type.
 UNUSABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 T = TypeVar("T")
 S = TypeVar("S")
-
-_log = get_logger(__name__)
 
 
 class RecordDecoder(ABC):
@@ -76,14 +71,7 @@ def patiently(decode: Callable[[S], T], value: S) -> T:
 
     Raises `DependencyUnavailable` only when the process has been asked to stop meanwhile.
     """
-    waiting = False
-    while True:
-        try:
-            return decode(value)
-        except DependencyUnavailable as error:
-            if stop_requested():
-                raise
-            if not waiting:
-                waiting = True
-                _log.warning("waiting to decode", error=str(error))
-            time.sleep(REGISTRY_PAUSE_SECONDS)
+    try:
+        return decode(value)
+    except DependencyUnavailable:
+        return Waiting("decoder").patiently(partial(decode, value))

@@ -20,6 +20,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from connectors.events import Event
+from connectors.waiting import Waiting
 from fanline import metrics
 from fanline.database import AsyncCountingCursor, open_async_pool
 from fanline.errors import DependencyUnavailable
@@ -97,6 +98,7 @@ class Courier:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="courier", daemon=True)
         self._in_flight: dict[UUID, asyncio.Task[None]] = {}
         self._left_alone: dict[str, tuple[float, int]] = {}
+        self._waiting = Waiting(f"{carrier.channel} courier")
 
     def start(self) -> None:
         """Begin to send."""
@@ -131,8 +133,9 @@ class Courier:
                     await self._carrier.extra(rows)
                     await self._send_due(rows)
                     pause = await self._pause(rows)
+                    self._waiting.passed()
                 except DependencyUnavailable as error:
-                    _log.warning("the courier waits", channel=self._carrier.channel, reason=str(error))
+                    self._waiting.note(error)
                     pause = DATABASE_PAUSE_SECONDS
                 await self._sleep(pause)
             await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
@@ -146,7 +149,7 @@ class Courier:
                 await self._carrier.open(rows)
                 return
             except DependencyUnavailable as error:
-                _log.warning("the courier waits", channel=self._carrier.channel, reason=str(error))
+                self._waiting.note(error)
                 await self._sleep(DATABASE_PAUSE_SECONDS)
 
     async def _sleep(self, seconds: float) -> None:
@@ -279,7 +282,7 @@ class CourierWriter(BatchWriter):
         self._courier = courier
         courier.start()
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Let what is being sent come to its end."""
         self._courier.close()
 
@@ -304,6 +307,7 @@ def _rows_of(pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]]) -> Rows:
                 await cursor.execute(query.sql.encode(), query.parameters)
                 return list(await cursor.fetchall())
         except (psycopg.OperationalError, PoolTimeout) as error:
-            raise DependencyUnavailable(f"The database does not answer: {str(error).strip() or error!r}.") from error
+            reason = str(error).strip() or repr(error)
+            raise DependencyUnavailable(f"The database does not answer: {reason}.", "database") from error
 
     return rows

@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
+from connectors.waiting import Waiting
 from fanline.database import connect
 from fanline.logging import get_logger
 from fanline.redis_nodes import RedisNodes, open_redis_nodes
@@ -21,8 +22,6 @@ from readmodels.effects import Effects, Query, Redis, drive
 from readmodels.following import Limits
 from readmodels.generations import Generations
 from readmodels.visibility import ALL_RECORDED, ALL_VISIBLE
-from sinks.batch import TRANSIENT
-from sinks.waiting import Waiting
 
 Result = TypeVar("Result")
 
@@ -51,20 +50,20 @@ class Performer:
     def nodes(self) -> RedisNodes:
         """The Redis nodes, with Fanline's functions loaded."""
         if self._nodes is None:
-            self._nodes = self._patiently(self._open)
+            self._nodes = self._waiting.patiently(self._open)
         return self._nodes
 
     def run(self, effects: Effects[Result]) -> Result:
         """Runs a generator to its end."""
         return drive(
             effects,
-            lambda batch: self._patiently(lambda: self._redis(batch)),
-            lambda query: self._patiently(lambda: self._query(query)),
+            lambda batch: self._waiting.patiently(lambda: self._redis(batch)),
+            lambda query: self._waiting.patiently(lambda: self._query(query)),
         )
 
     def generations(self, model: str) -> Generations:
         """The generations of a read model, asked of Redis now."""
-        return generations.parse(self._patiently(lambda: self._redis(Redis([generations.read(model)])))[0])
+        return generations.parse(self._waiting.patiently(lambda: self._redis(Redis([generations.read(model)])))[0])
 
     def each(self, models: Sequence[str], make: Callable[[], Effects[Result]]) -> Result:
         """Runs what `make` makes in every generation of these read models; the result of the serving ones."""
@@ -80,7 +79,7 @@ class Performer:
     def wait_until_visible(self, transactions: Collection[int]) -> None:
         """Returns when queries see everything that these transactions have committed (readmodels/visibility.py)."""
         query = Query(ALL_VISIBLE, {"transactions": list(transactions)})
-        while not self._patiently(lambda: self._query(query))[0]["all_visible"]:
+        while not self._waiting.patiently(lambda: self._query(query))[0]["all_visible"]:
             time.sleep(VISIBLE_PAUSE_SECONDS)
 
     def wait_until_recorded(self, events: Collection[UUID]) -> None:
@@ -90,7 +89,7 @@ class Performer:
         """
         query = Query(ALL_RECORDED, {"events": list(events)})
         until = time.monotonic() + RECORDED_SECONDS
-        while not self._patiently(lambda: self._query(query))[0]["all_recorded"]:
+        while not self._waiting.patiently(lambda: self._query(query))[0]["all_recorded"]:
             if time.monotonic() > until:
                 _log.warning("events without their outbox rows", events=len(events))
                 return
@@ -102,16 +101,6 @@ class Performer:
             self._nodes.close()
         if self._connection is not None:
             self._connection.close()
-
-    def _patiently(self, attempt: Callable[[], Result]) -> Result:
-        while True:
-            try:
-                result = attempt()
-            except TRANSIENT as error:
-                time.sleep(self._waiting.failed(str(error) or type(error).__name__))
-            else:
-                self._waiting.passed()
-                return result
 
     def _open(self) -> RedisNodes:
         nodes = open_redis_nodes(self._settings)

@@ -82,7 +82,7 @@ class Followers:
     def _make_ready(self) -> None:
         if self.performer.run(readiness.generation()) is None:
             if self._settings.flow_instance != 0:
-                raise DependencyUnavailable("The first instance of the followers flow has to rebuild Redis first.")
+                raise DependencyUnavailable("It has to rebuild Redis for the followers flow first.", "instance 0")
             self._rebuild()
 
     def watch(self) -> None:

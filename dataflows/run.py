@@ -82,7 +82,7 @@ def run_flow(name: str, build: Callable[[], Dataflow], settings: Settings) -> No
 
     `build` makes the flow; it is called when the process holds the store.
     """
-    lifecycle.reset()
+    lifecycle.reset(name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: lifecycle.request_stop())
     folder = recovery.folder(name, settings.flow_instance, settings)
@@ -103,6 +103,7 @@ def run_flow(name: str, build: Callable[[], Dataflow], settings: Settings) -> No
                         str(folder), backup_interval=timedelta(0)
                     ),
                 )
+            lifecycle.raise_close_failure()
         except BaseException as error:
             typed = typed_cause(error)
             if typed is None:

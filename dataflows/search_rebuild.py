@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from connectors.waiting import Waiting
 from dataflows.effects import Performer
 from fanline.errors import ConfigurationError, DependencyUnavailable
 from fanline.logging import get_logger
@@ -28,11 +29,11 @@ from readmodels.effects import Effects, Query
 from readmodels.search import KINDS, PAGE, Searchable, writes
 from sinks.opensearch import write_to
 from sinks.opensearch_client import OpenSearchClient
-from sinks.waiting import Waiting
 
-Result = TypeVar("Result")
 Report = Callable[["Building"], None]
 """Is told of each page."""
+
+BUILDER = "search indexes"
 
 _log = get_logger(__name__)
 
@@ -59,18 +60,18 @@ def build_missing(settings: Settings, performer: Performer, client: OpenSearchCl
 
     The first instance of the flow does it; the others wait for it. Waits for OpenSearch, too.
     """
-    waiting = Waiting("opensearch")
+    waiting, builder = Waiting(BUILDER), Waiting(BUILDER)
     aliases = [kind.read_alias(settings.search_prefix) for kind in KINDS]
 
     def is_missing() -> bool:
         return not all(client.behind(aliases).values())
 
-    while patiently(is_missing, waiting):
+    while waiting.patiently(is_missing):
         if settings.flow_instance == 0:
             rebuild(settings, performer, client, drop_old=True)
         else:
-            time.sleep(waiting.failed("Another instance builds the search indexes."))
-    waiting.passed()
+            time.sleep(builder.failed(DependencyUnavailable("It builds the search indexes.", "instance 0")))
+    builder.passed()
 
 
 def rebuild(
@@ -85,22 +86,22 @@ def rebuild(
 
     Raises `ConfigurationError` when somebody else on this machine does it already.
     """
-    waiting = Waiting("opensearch")
+    waiting = Waiting(BUILDER)
     prefix = settings.search_prefix
     with _alone(settings.state_dir / "search-rebuild.lock"):
-        patiently(lambda: client.forbid_making_indexes(f"{prefix}-*"), waiting)
-        built = [patiently(partial(_begin, client, performer, kind, prefix), waiting) for kind in KINDS]
+        waiting.patiently(lambda: client.forbid_making_indexes(f"{prefix}-*"))
+        built = [waiting.patiently(partial(_begin, client, performer, kind, prefix)) for kind in KINDS]
         for building in built:
             while not building.complete:
                 _load_page(client, performer, building, waiting)
                 report(building)
-        old = patiently(lambda: switch(client, built, prefix), waiting)
+        old = waiting.patiently(lambda: switch(client, built, prefix))
         _log.info("search indexes switched", new=[building.index for building in built], old=old)
         if drop_old and old:
             # Searches that began before the switch end within their timeout.
             time.sleep(settings.search_timeout_seconds)
             for index in old:
-                patiently(partial(client.delete, index), waiting)
+                waiting.patiently(partial(client.delete, index))
     return built
 
 
@@ -153,30 +154,18 @@ def _load_page(client: OpenSearchClient, performer: Performer, building: Buildin
     made = performer.run(writes(kind, ids, building.index))
     pending = [(each, building.index) for each in made]
     while pending:
-        outcome = patiently(partial(write_to, client, pending), waiting)
+        outcome = waiting.patiently(partial(write_to, client, pending))
         for refused, reason in outcome.refused.values():
             # Nothing that waits for a repetition: it is named, and missing until it is mended and written again.
             _log.error("a document is not taken", index=building.index, id=refused.id, reason=reason)
         pending = [(each, building.index) for each in outcome.again]
         if pending:
-            time.sleep(waiting.failed(outcome.reason))
+            time.sleep(waiting.failed(DependencyUnavailable(outcome.reason, "opensearch")))
     building.loaded += sum(each.document is not None for each in made)
     building.complete = len(ids) < PAGE
     if ids:
         building.after = str(ids[-1])
-    patiently(lambda: client.note(building.index, building.notes()), waiting)
-
-
-def patiently(attempt: Callable[[], Result], waiting: Waiting) -> Result:
-    """What `attempt` returns, once OpenSearch answers."""
-    while True:
-        try:
-            result = attempt()
-        except DependencyUnavailable as error:
-            time.sleep(waiting.failed(str(error)))
-        else:
-            waiting.passed()
-            return result
+    waiting.patiently(lambda: client.note(building.index, building.notes()))
 
 
 def _ids_after(kind: Searchable, after: Any) -> Effects[list[Any]]:

@@ -71,9 +71,11 @@ class SchemaRegistry:
         try:
             response = self._session.request(method, self.url + path, json=body, timeout=REQUEST_TIMEOUT)
         except requests.RequestException as error:
-            raise DependencyUnavailable(f"The schema registry does not answer at {self.url}.") from error
+            raise DependencyUnavailable(f"The schema registry does not answer at {self.url}.", "registry") from error
         if response.status_code >= 500 or response.status_code == 429:
-            raise DependencyUnavailable(f"The schema registry answers {response.status_code} to {method} {path}.")
+            raise DependencyUnavailable(
+                f"The schema registry answers {response.status_code} to {method} {path}.", "registry"
+            )
         return response
 
     def accepted(self, response: requests.Response) -> Record:
@@ -81,7 +83,7 @@ class SchemaRegistry:
         try:
             body = response.json()
         except ValueError as error:
-            raise DependencyUnavailable(f"What answers at {self.url} is no schema registry.") from error
+            raise DependencyUnavailable(f"What answers at {self.url} is no schema registry.", "registry") from error
         if not response.ok:
             raise RegistryRefused(f"The schema registry refuses: {body.get('message', response.reason)}")
         return dict(body)

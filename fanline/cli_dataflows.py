@@ -40,7 +40,7 @@ def dataflows() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_flows(seconds: float, as_json: bool) -> None:
-    """Show each instance's state, restarts, records a second, lag and memory, and why it loops if it does."""
+    """Show each instance's state, restarts, records a second, lag, memory, what it waits for and why it loops."""
     layout = Layout(get_settings())
     chosen = of_flows(layout, ())
     before = {process.name: flow_metrics.read(process.url) for process in chosen}
@@ -170,6 +170,7 @@ def entry(layout: Layout, process: Process, before: flow_metrics.FlowFigures | N
         "restarts": found.get("restarts", 0),
         "records_per_second": round(now.rate(before), 1) if now else None,
         "rss_bytes": found["rss_bytes"],
+        "waits_for": now.waits_for if now else {},
         "metrics_url": process.url,
     }
 
@@ -177,8 +178,8 @@ def entry(layout: Layout, process: Process, before: flow_metrics.FlowFigures | N
 def table(entries: Sequence[dict[str, Any]]) -> Table:
     """The entries, a line an instance."""
     made = Table(box=None, pad_edge=False)
-    for heading in ("dataflow", "state", "of", "pid", "restarts", "records/s", "lag s", "behind", "MiB"):
-        made.add_column(heading, justify="left" if heading in ("dataflow", "state") else "right")
+    for heading in ("dataflow", "state", "of", "pid", "restarts", "records/s", "lag s", "behind", "MiB", "waits for"):
+        made.add_column(heading, justify="left" if heading in ("dataflow", "state", "waits for") else "right")
     for each in entries:
         numbers = (each["records_per_second"], each["lag_seconds"], each["behind_records"])
         made.add_row(
@@ -189,5 +190,6 @@ def table(entries: Sequence[dict[str, Any]]) -> Table:
             str(each["restarts"]),
             *("" if number is None else f"{number:,}" for number in numbers),
             f"{each['rss_bytes'] / 2**20:.0f}" if each["rss_bytes"] else "",
+            ", ".join(f"{dependency}, {seconds:.0f} s" for dependency, seconds in each["waits_for"].items()),
         )
     return made

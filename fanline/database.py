@@ -136,7 +136,8 @@ async def open_async_pool(
 def unavailable(error: Exception) -> DependencyUnavailable:
     """The typed error for a connection that failed or was lost."""
     lines = str(error).strip().splitlines()
-    return DependencyUnavailable(f"The database does not answer: {lines[0] if lines else type(error).__name__}.")
+    reason = lines[0] if lines else type(error).__name__
+    return DependencyUnavailable(f"The database does not answer: {reason}.", "database")
 
 
 def pause_seconds(attempt: int) -> float:
@@ -160,7 +161,7 @@ def run_transaction(pool: ConnectionPool[psycopg.Connection[Any]], body: Callabl
             metrics.SQL_RETRIES.inc()
             time.sleep(pause_seconds(attempt))
         except errors.ReadOnlySqlTransaction as error:
-            raise DependencyUnavailable(READ_ONLY) from error
+            raise DependencyUnavailable(READ_ONLY, "database") from error
         except (PoolTimeout, psycopg.OperationalError) as error:
             raise unavailable(error) from error
     raise AssertionError("unreachable")
@@ -181,7 +182,7 @@ async def run_transaction_async(
             metrics.SQL_RETRIES.inc()
             await asyncio.sleep(pause_seconds(attempt))
         except errors.ReadOnlySqlTransaction as error:
-            raise DependencyUnavailable(READ_ONLY) from error
+            raise DependencyUnavailable(READ_ONLY, "database") from error
         except (PoolTimeout, psycopg.OperationalError) as error:
             raise unavailable(error) from error
     raise AssertionError("unreachable")

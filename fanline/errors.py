@@ -17,7 +17,14 @@ class ConfigurationError(FanlineError):
 
 
 class DependencyUnavailable(FanlineError):
-    """A server that is needed (Postgres, Kafka, Redis, the registry, OpenSearch) does not answer."""
+    """A server that is needed does not answer.
+
+    `dependency` names it where somebody may wait for it: database, redis, kafka, registry, opensearch, ...
+    """
+
+    def __init__(self, message: str, dependency: str = "") -> None:
+        super().__init__(message)
+        self.dependency = dependency
 
 
 class MalformedEvent(FanlineError):

@@ -21,6 +21,12 @@ SINK_SECONDS = Histogram(
     "fanline_sink_seconds", "From sending a batch to its acknowledgement.", ["flow", "sink"], buckets=SINK_BUCKETS
 )
 SINK_RETRIES = Counter("fanline_sink_retries_total", "Batches that a sink had to send again.", ["flow", "sink"])
+WAITING_SECONDS = Gauge(
+    "fanline_waiting_seconds",
+    "How long the flow has been waiting for what does not answer (database, redis, kafka, registry, opensearch, "
+    "archive, or instance 0 of the flow); 0 while it goes on.",
+    ["flow", "dependency"],
+)
 DEAD_LETTERS = Counter("fanline_dead_letters_total", "Records sent to the dead-letter topic.", ["flow", "reason"])
 
 # Timelines.

@@ -93,7 +93,7 @@ def connect(address: Address, login: Login) -> socket.socket:
         for command in login.commands():
             reply = _roundtrip(sock, command)
             if isinstance(reply, ErrorReply):
-                raise DependencyUnavailable(f"Redis at {address} refuses the login: {reply}.")
+                raise DependencyUnavailable(f"Redis at {address} refuses the login: {reply}.", "redis")
     except BaseException:
         sock.close()
         raise

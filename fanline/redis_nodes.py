@@ -189,7 +189,7 @@ class RedisNodes:
                 for exchange in exchanges:
                     if not exchange.done:
                         exchange.token = _ABANDONED
-                raise DependencyUnavailable(f"{self.waits_for or 'Redis does not answer in time'}.")
+                raise DependencyUnavailable(f"{self.waits_for or 'Redis does not answer in time'}.", "redis")
             self._wait(remaining)
 
     def _step(self) -> None:
@@ -269,7 +269,7 @@ class RedisNodes:
                 break
         else:
             if self._learned_at < 0:
-                raise DependencyUnavailable("No node of the Redis Cluster answers with its slots.")
+                raise DependencyUnavailable("No node of the Redis Cluster answers with its slots.", "redis")
             return
         self._learned_at = now
         self._topology.update(ranges)

@@ -2,22 +2,15 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
-
-import psycopg
-import redis
-from bytewax.outputs import StatefulSinkPartition
 
 from connectors.flows import flow_of
 from connectors.messages import Progress
 from connectors.progress import commit_progress
-from fanline.errors import DependencyUnavailable
+from connectors.waiting import Waiting
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
-from sinks.single_part import SinglePartSink
-from sinks.waiting import Waiting
-
-# What a server that is away or restarting raises; everything else is a defect and ends the flow.
-TRANSIENT = (DependencyUnavailable, redis.ConnectionError, redis.TimeoutError, psycopg.OperationalError)
+from sinks.single_part import SinglePartSink, SinglePartWriter
 
 
 class BatchSink(SinglePartSink[Any, None]):
@@ -36,7 +29,7 @@ class BatchSink(SinglePartSink[Any, None]):
         return BatchWriter(self._apply, self._group, self._name)
 
 
-class BatchWriter(StatefulSinkPartition[Any, None]):
+class BatchWriter(SinglePartWriter[Any, None]):
     """The sink's part: nothing is pending between two batches."""
 
     def __init__(self, apply: Callable[[Sequence[Any]], None], group: str, name: str) -> None:
@@ -51,7 +44,7 @@ class BatchWriter(StatefulSinkPartition[Any, None]):
         items = [value for value in values if type(value) is not Progress]
         if items:
             started = time.perf_counter()
-            self._until_applied(items)
+            self._waiting.patiently(partial(self._apply, items), again=self._retries.inc)
             self._sizes.observe(len(items))
             self._seconds.observe(time.perf_counter() - started)
         if len(items) < len(values):
@@ -59,14 +52,3 @@ class BatchWriter(StatefulSinkPartition[Any, None]):
 
     def snapshot(self) -> None:
         """Nothing is pending."""
-
-    def _until_applied(self, items: list[Any]) -> None:
-        while True:
-            try:
-                self._apply(items)
-            except TRANSIENT as error:
-                self._retries.inc()
-                time.sleep(self._waiting.failed(str(error) or type(error).__name__))
-            else:
-                self._waiting.passed()
-                return

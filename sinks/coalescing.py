@@ -11,16 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from bytewax.outputs import StatefulSinkPartition
-
 from connectors.flows import flow_of
 from connectors.lifecycle import on_pulse
 from connectors.messages import Progress
 from connectors.progress import commit_progress
+from connectors.waiting import TRANSIENT, Waiting
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
-from sinks.batch import TRANSIENT
-from sinks.single_part import SinglePartSink
-from sinks.waiting import Waiting
+from sinks.single_part import SinglePartSink, SinglePartWriter
 
 
 class Collected(Protocol):
@@ -56,7 +53,7 @@ class CoalescingSink(SinglePartSink[Any, Any], Generic[C]):
         return self._make(resume_state)
 
 
-class CoalescingWriter(StatefulSinkPartition[Any, Any], Generic[C]):
+class CoalescingWriter(SinglePartWriter[Any, Any], Generic[C]):
     """The sink's part."""
 
     def __init__(
@@ -104,16 +101,16 @@ class CoalescingWriter(StatefulSinkPartition[Any, Any], Generic[C]):
         """Settle what is collected, however long it takes, and commit the progress before it."""
         while True:
             # Waiting for a server that is away is no cost, and calls for no pause.
-            started = time.perf_counter()
+            started = time.monotonic()
             try:
                 self._settle(self._collected)
             except TRANSIENT as error:
                 self._retries.inc()
-                time.sleep(self._waiting.failed(str(error) or type(error).__name__))
+                time.sleep(self._waiting.failed(error, since=started))
             else:
                 self._waiting.passed()
                 break
-        took = time.perf_counter() - started
+        took = time.monotonic() - started
         self._sizes.observe(self._items)
         self._took.observe(took)
         self._collected, self._items = self._empty(), 0
@@ -124,7 +121,7 @@ class CoalescingWriter(StatefulSinkPartition[Any, Any], Generic[C]):
         """What is collected and not settled."""
         return copy.deepcopy(self._collected) if self._collected else None
 
-    def close(self) -> None:
+    def drain(self) -> None:
         """Settle what is left."""
         if self._collected:
             self.settle()

@@ -7,7 +7,7 @@ engine is one file with a part that
    time of writing (a new index is built beside the old one);
 2. lets a write count only if no later version was there (OpenSearch has external versions for it; where an engine has
    none, as Meilisearch, the version is a field of the document that is compared before writing, one instance an alias);
-3. goes on trying while the server is away or overloaded, saying what it waits for (`sinks/waiting.py`);
+3. goes on trying while the server is away or overloaded, saying what it waits for (`connectors/waiting.py`);
 4. rejects a document that the engine cannot take, with the engine's reason, as a dead letter of its cause;
 5. commits progress when everything before it is acknowledged (`connectors/progress.py`), and returns from
    `snapshot()` only when everything is.
@@ -23,19 +23,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from bytewax.outputs import StatefulSinkPartition
-
 from connectors.dead_letter import DeadLetters
 from connectors.flows import flow_of
 from connectors.lifecycle import on_pulse
 from connectors.messages import Progress
 from connectors.progress import ProgressGate, Segment, commit_progress
+from connectors.waiting import Waiting
 from fanline.errors import DependencyUnavailable, FanlineError, MalformedEvent
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
 from readmodels.indexed import IndexWrite
 from sinks.opensearch_client import OpenSearchClient
-from sinks.single_part import SinglePartSink
-from sinks.waiting import Waiting
+from sinks.single_part import SinglePartSink, SinglePartWriter
 
 # Large enough that a request costs little beside its documents, small enough that an answer comes within a second.
 REQUEST_DOCUMENTS = 500
@@ -78,7 +76,7 @@ class OpenSearchSink(SinglePartSink[Any, None]):
         return OpenSearchWriter(self._client(), self._group, self._name)
 
 
-class OpenSearchWriter(StatefulSinkPartition[Any, None]):
+class OpenSearchWriter(SinglePartWriter[Any, None]):
     """The sink's part. Requests run in threads; everything else is done by the flow's own."""
 
     def __init__(self, client: OpenSearchClient, group: str, name: str) -> None:
@@ -121,10 +119,9 @@ class OpenSearchWriter(StatefulSinkPartition[Any, None]):
         while self._open:
             self._take(self._open.pop(0))
 
-    def close(self) -> None:
-        """Wait until everything is acknowledged."""
-        self.snapshot()
-        self._threads.shutdown()
+    def release(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
 
     def _send(self, writes: list[IndexWrite]) -> None:
         if not writes:
@@ -147,7 +144,7 @@ class OpenSearchWriter(StatefulSinkPartition[Any, None]):
             if not outcome.again:
                 break
             self._retries.inc()
-            time.sleep(self._waiting.failed(outcome.reason))
+            time.sleep(self._waiting.failed(DependencyUnavailable(outcome.reason, "opensearch")))
             writes = outcome.again
             answer = self._threads.submit(write, self._client, writes)
         self._waiting.passed()

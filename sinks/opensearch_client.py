@@ -47,10 +47,11 @@ class OpenSearchClient:
                 method, path, params=parameters or None, body=body, headers=headers
             )
         except NoConnection as error:
-            raise DependencyUnavailable(f"OpenSearch does not answer at {self.url}.") from error
+            raise DependencyUnavailable(f"OpenSearch does not answer at {self.url}.", "opensearch") from error
         except TransportError as error:
             if error.status_code in _UNAVAILABLE:
-                raise DependencyUnavailable(f"OpenSearch answers {error.status_code}: {error.error}.") from error
+                reason = f"OpenSearch answers {error.status_code}: {error.error}."
+                raise DependencyUnavailable(reason, "opensearch") from error
             raise OpenSearchRefused(
                 f"OpenSearch refuses {method} {path}: {error.status_code} {_reason(error)}.", int(error.status_code)
             ) from error

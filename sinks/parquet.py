@@ -19,17 +19,16 @@ from typing import Any, TypeVar
 import bytewax.operators as op
 import pyarrow as pa
 from bytewax.dataflow import Stream
-from bytewax.outputs import StatefulSinkPartition
 
 from connectors.flows import flow_of
 from connectors.lifecycle import on_pulse
 from connectors.messages import Message, Progress
 from connectors.progress import ProgressGate, Segment, commit_progress
+from connectors.waiting import Waiting
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
 from readmodels.archive import DAY_MS, ArchiveFile, Coverage, day_of
 from sinks.parquet_store import ParquetStore
-from sinks.single_part import SinglePartSink
-from sinks.waiting import Waiting
+from sinks.single_part import SinglePartSink, SinglePartWriter
 
 Result = TypeVar("Result")
 
@@ -43,6 +42,8 @@ GATHERED_BYTES = 128 * 1024 * 1024
 # hides the round trip to S3.
 WRITERS = 2
 WAITING_FILES = 4
+# What is waited for when a file cannot be written or found.
+STORE = "archive"
 
 Convert = Callable[[Sequence[Message]], pa.Table | None]
 """Makes the rows of records of one topic, in order; leaves out (after rejecting them) those that it cannot use."""
@@ -102,7 +103,7 @@ class _Series:
     chunk: _Chunk | None = None
 
 
-class ParquetWriter(StatefulSinkPartition[Any, None]):
+class ParquetWriter(SinglePartWriter[Any, None]):
     """The sink's part."""
 
     def __init__(
@@ -164,17 +165,17 @@ class ParquetWriter(StatefulSinkPartition[Any, None]):
     def snapshot(self) -> None:
         """Nothing to keep: what is gathered is read again, from the committed offset."""
 
-    def close(self) -> None:
-        """Write everything that is gathered, and wait until it is there; after a failure only end the threads.
-
-        The engine closes sinks in a destructor also when they have failed, and aborts the process at a second failure.
-        """
+    def drain(self) -> None:
+        """Write everything that is gathered, and wait until it is there; nothing more after a failure."""
         if not self._failed:
             for series in self._open():
                 self._close_chunk(series)
             while self._files:
                 self._collect(0.05)
-        self._writers.shutdown()
+
+    def release(self) -> None:
+        """End the threads."""
+        self._writers.shutdown(cancel_futures=True)
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -273,7 +274,7 @@ class ParquetWriter(StatefulSinkPartition[Any, None]):
                 seconds = future.result()
             except OSError as error:
                 self._retries.inc()
-                pause = self._waiting.failed(str(error) or type(error).__name__)
+                pause = self._waiting.failed(error, dependency=STORE)
                 left.append((self._writers.submit(self._put, file, table, pause), file, table, segment))
             else:
                 self._waiting.passed()
@@ -282,11 +283,4 @@ class ParquetWriter(StatefulSinkPartition[Any, None]):
         self._files = left
 
     def _patiently(self, attempt: Callable[[], Result]) -> Result:
-        while True:
-            try:
-                result = attempt()
-            except OSError as error:
-                time.sleep(self._waiting.failed(str(error) or type(error).__name__))
-            else:
-                self._waiting.passed()
-                return result
+        return self._waiting.patiently(attempt, failures=(OSError,), dependency=STORE)

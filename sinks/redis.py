@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bytewax.outputs import StatefulSinkPartition
-
 from connectors.flows import flow_of
 from connectors.lifecycle import on_pulse
 from connectors.messages import Progress
 from connectors.progress import ProgressGate, Segment, commit_progress
+from connectors.waiting import Waiting
+from fanline.errors import DependencyUnavailable
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
 from fanline.redis_connection import ErrorReply, Exchange
 from fanline.redis_nodes import RedisNodes, refused
 from fanline.resp import pack, unpack
-from sinks.single_part import SinglePartSink
-from sinks.waiting import Waiting
+from sinks.single_part import SinglePartSink, SinglePartWriter
 
 # Unacknowledged bytes at which `write_batch` waits: some 50 ms of Redis' work, enough to keep it busy while the flow
 # prepares more, little enough to bound memory and the wait at a snapshot.
@@ -59,7 +58,7 @@ class RedisSink(SinglePartSink[Any, None]):
         return RedisWriter(self._nodes(), self._group, self._name)
 
 
-class RedisWriter(StatefulSinkPartition[Any, None]):
+class RedisWriter(SinglePartWriter[Any, None]):
     """The sink's part."""
 
     def __init__(self, nodes: RedisNodes, group: str, name: str) -> None:
@@ -94,10 +93,6 @@ class RedisWriter(StatefulSinkPartition[Any, None]):
         """Wait until everything is acknowledged."""
         self._collect_until(lambda: not self._nodes.unfinished)
 
-    def close(self) -> None:
-        """Wait until everything is acknowledged."""
-        self.snapshot()
-
     def _send(self, write: RedisWrite, segment: Segment) -> None:
         self._sizes.observe(write.replies)
         self._nodes.send(write.node, write.payload, write.replies, (write, segment, time.perf_counter()))
@@ -109,7 +104,7 @@ class RedisWriter(StatefulSinkPartition[Any, None]):
             if finished:
                 self._waiting.passed()
             elif (reason := self._nodes.waits_for) is not None:
-                self._waiting.failed(reason)
+                self._waiting.failed(DependencyUnavailable(reason, "redis"))
 
     def _take(self, finished: list[Exchange]) -> None:
         for exchange in finished:

@@ -15,20 +15,18 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import psycopg
-from bytewax.outputs import StatefulSinkPartition
 from psycopg.rows import dict_row
 
 from connectors.flows import flow_of
 from connectors.lifecycle import on_pulse
 from connectors.messages import Progress
 from connectors.progress import ProgressGate, Segment, commit_progress
+from connectors.waiting import TRANSIENT, Waiting
 from fanline.database import MAX_ATTEMPTS, RETRYABLE, connect, pause_seconds
 from fanline.metrics import BATCH_SIZE, SINK_SECONDS, SQL_RETRIES
 from fanline.settings import Settings
 from readmodels.effects import Effects, Query, Redis, drive
-from sinks.batch import TRANSIENT
-from sinks.single_part import SinglePartSink
-from sinks.waiting import Waiting
+from sinks.single_part import SinglePartSink, SinglePartWriter
 
 Result = TypeVar("Result")
 
@@ -55,6 +53,7 @@ class SqlTransactions:
         """
         attempt = 0
         while True:
+            began = time.monotonic()
             try:
                 result = self._once(effects())
             except AGAIN:
@@ -64,7 +63,7 @@ class SqlTransactions:
                 SQL_RETRIES.inc()
                 time.sleep(pause_seconds(attempt))
             except TRANSIENT as error:
-                time.sleep(self._waiting.failed(str(error) or type(error).__name__))
+                time.sleep(self._waiting.failed(error, since=began))
             else:
                 self._waiting.passed()
                 return result
@@ -98,7 +97,7 @@ class SqlSink(SinglePartSink[Any, None]):
         return SqlWriter(self._read, self._write, self._group, self._name)
 
 
-class SqlWriter(StatefulSinkPartition[Any, None]):
+class SqlWriter(SinglePartWriter[Any, None]):
     """The sink's part."""
 
     def __init__(
@@ -134,10 +133,9 @@ class SqlWriter(StatefulSinkPartition[Any, None]):
             self._written[0][0].exception()
             self._take()
 
-    def close(self) -> None:
-        """Wait until everything is written."""
-        self.snapshot()
-        self._thread.shutdown()
+    def release(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(cancel_futures=True)
 
     def _take(self) -> None:
         """Take in what has been written; raises what writing has raised."""

@@ -13,6 +13,7 @@ const NOTHING = "unknown";
 const count = (value) => (value === null || value === undefined ? NOTHING : whole.format(value));
 const rate = (value) => (value === null || value === undefined ? NOTHING : tenth.format(value));
 const share = (value) => `${(100 * value).toFixed(value < 1 && value > 0.999 ? 4 : 2)} %`;
+const waits = (flow) => Object.keys(flow.waits_for).sort();
 const WORDS = { ok: "up to date", behind: "behind", down: "not answering" };
 
 function size(bytes) {
@@ -92,7 +93,8 @@ function show(facts) {
   rows("flows", flows.map((flow) => ({
     key: flow.name,
     cells: [
-      { text: WORDS[flow.state], state: flow.state },
+      { text: waits(flow).length ? `waits for ${waits(flow).join(", ")}` : WORDS[flow.state],
+        state: waits(flow).length ? worst([flow.state, "behind"]) : flow.state },
       { text: flow.answering === flow.instances ? count(flow.instances) : `${flow.answering} of ${flow.instances}` },
       { text: rate(flow.records_per_second) },
       { text: count(flow.behind_records) },
@@ -127,7 +129,10 @@ function summary({ database, kafka, flows, stores }, capture, letters) {
   if (capture === "down") faults.push("a connector does not run");
   if (kafka.state === "down") faults.push("Kafka does not answer");
   for (const store of stores) if (store.state === "down") faults.push(`${store.name} does not answer`);
-  for (const flow of flows) if (flow.state !== "ok") faults.push(`${flow.name} is ${WORDS[flow.state]}`);
+  for (const flow of flows) {
+    if (waits(flow).length) faults.push(`${flow.name} waits for ${waits(flow).join(" and ")}`);
+    else if (flow.state !== "ok") faults.push(`${flow.name} is ${WORDS[flow.state]}`);
+  }
   if (letters) faults.push(`there are dead letters`);
   return faults.length ? `Attention: ${faults.join(", ")}.` : `All ${flows.length} dataflows are up to date.`;
 }

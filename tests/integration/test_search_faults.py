@@ -52,7 +52,7 @@ async def test_nothing_is_lost_while_opensearch_is_away_and_the_flow_says_what_i
                 with log.open("rb") as file:
                     file.seek(size)
                     lines = file.read().splitlines()
-                said = [json.loads(line) for line in lines if b"sink waits" in line]
+                said = [json.loads(line) for line in lines if b'"waits"' in line]
                 return any("OpenSearch" in line["reason"] for line in said)
 
             await wait_for(waits, "the flow says that it waits for OpenSearch")

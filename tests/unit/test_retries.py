@@ -7,8 +7,8 @@ import re
 import psycopg
 import pytest
 
+from connectors.waiting import TRANSIENT
 from fanline.database import RETRYABLE
-from sinks.batch import TRANSIENT
 from sinks.sql import AGAIN
 from tests.unit.sql_statements import ROOT
 
@@ -25,7 +25,7 @@ OWN_CONNECTIONS = {
     "connectors/pipeline.py": "reads",
     "connectors/present.py": "reads",
     "connectors/replica.py": "an operator's command, begun again by hand",
-    "dataflows/effects.py": "`Performer` runs every query again (sinks/batch.py: TRANSIENT)",
+    "dataflows/effects.py": "`Performer` runs every query again (connectors/waiting.py: TRANSIENT)",
     "fanline/cli_load.py": "loads a graph once; begun again by hand",
     "fanline/cli_demo.py": "loads a graph once; begun again by hand",
     "fanline/database.py": "is where the retries are",
