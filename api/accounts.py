@@ -12,7 +12,6 @@ from api.auth.principal import require_user, viewer_of
 from api.body import read_body, read_query
 from api.context import Context, context_of
 from api.database import Transaction
-from api.entities import load_accounts, load_statuses
 from api.errors import not_found, unprocessable
 from api.outbox import Outbox
 from api.paging import link_header, read_page
@@ -129,13 +128,13 @@ async def lookup(request: web.Request) -> web.Response:
     row = await context.database.row(SELECT_BY_USERNAME, {"username": username})
     if row is None:
         raise not_found()
-    return await _account_response(context, row["id"])
+    return await _account_response(context, row["id"], viewer_of(request))
 
 
 @routes.get("/api/v1/accounts/{id:[0-9a-fA-F-]{32,36}}")
 async def account(request: web.Request) -> web.Response:
     """An account."""
-    return await _account_response(context_of(request), account_id(request))
+    return await _account_response(context_of(request), account_id(request), viewer_of(request))
 
 
 @routes.get("/api/v1/accounts/{id}/statuses")
@@ -165,9 +164,7 @@ async def account_statuses(request: web.Request) -> web.Response:
     async def body(transaction: Transaction) -> list[Entity]:
         await require_account(transaction, author)
         rows = await transaction.rows(query + page.sql("p.id"), parameters)
-        return await load_statuses(
-            transaction, [row["id"] for row in page.newest_first(rows)], viewer, context.public_url
-        )
+        return await context.entities.statuses(transaction, [row["id"] for row in page.newest_first(rows)], viewer)
 
     statuses = await context.database.read(body)
     headers = link_header(request, context.public_url, statuses[0]["id"], statuses[-1]["id"]) if statuses else {}
@@ -189,7 +186,7 @@ async def credential_account(context: Context, user_id: UUID) -> Entity:
         row = await require_account(transaction, user_id)
         requests = await transaction.row(SELECT_REQUESTS, {"id": user_id})
         role = await transaction.row(SELECT_ROLE, {"id": user_id})
-        entity = (await load_accounts(transaction, [user_id], context.public_url))[user_id]
+        entity = (await context.entities.accounts(transaction, [user_id], user_id))[user_id]
         return entity | {
             "source": account_source(row, requests["count"] if requests else 0),
             "role": role_entity(role["role"] if role else "user"),
@@ -235,9 +232,9 @@ def _changes(form: Credentials) -> dict[str, Any]:
     return {column: value for column, value in changes.items() if value is not None}
 
 
-async def _account_response(context: Context, identifier: UUID) -> web.Response:
+async def _account_response(context: Context, identifier: UUID, viewer: UUID | None) -> web.Response:
     async def body(transaction: Transaction) -> Entity:
-        accounts = await load_accounts(transaction, [identifier], context.public_url)
+        accounts = await context.entities.accounts(transaction, [identifier], viewer)
         if identifier not in accounts:
             raise not_found()
         return accounts[identifier]

@@ -10,6 +10,7 @@ from aiohttp import web
 from api.context import CONTEXT, open_context
 from api.drain import DRAIN, Drain
 from api.edge import edge
+from api.timelines import serve_home
 from fanline.errors import ConfigurationError
 from fanline.settings import Settings
 
@@ -71,8 +72,7 @@ def build_app(settings: Settings, only: Iterable[str] = ()) -> web.Application:
     app.add_routes([web.route(route.method, f"{route.path}/", route.handler) for route in routes])
     if "notifications" in served:
         app.cleanup_ctx.append(import_module("api.notification_reads").serve_notifications)
-    if {"timelines", "streaming", "notifications"} & set(served):
-        app.cleanup_ctx.append(import_module("api.timelines").serve_home)
+    app.cleanup_ctx.append(serve_home)
     if "pipeline" in served:
         app.cleanup_ctx.append(import_module("api.pipeline").serve_pipeline)
     if "streaming" in served:

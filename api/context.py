@@ -13,16 +13,21 @@ from api.auth.passwords import Passwords
 from api.auth.sessions import Sessions
 from api.auth.tokens import Tokens
 from api.database import Database
+from api.documents import Documents
+from api.entities import Entities
 from api.events import Events
 from api.limiter import RateLimiter
 from api.read_your_writes import OwnWrites
 from api.redis_client import RedisClient
 from api.redis_connection import RedisAddress
+from api.shared_facts import HomeCache
+from api.stored_reads import StoredReads
 from connectors.watermark import Watermark
 from fanline.clock import Clock, SystemClock
 from fanline.database import open_async_pool
 from fanline.ids import TimeOrderedIds
 from fanline.settings import Settings
+from readmodels import incremental
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,9 @@ class Context:
     database: Database
     redis: RedisClient
     own_writes: OwnWrites
+    cache: HomeCache
+    documents: Documents
+    entities: Entities
     sessions: Sessions
     tokens: Tokens
     passwords: Passwords
@@ -95,12 +103,19 @@ async def open_context(settings: Settings) -> Context:
     sessions = Sessions(database, redis)
     keys = SigningKeys(database, settings.access_token_days)
     public_url = public_url_of(settings)
+    own_writes = OwnWrites(redis, database, lambda: Watermark(settings))
+    incremental.use_dialect(settings.database_dialect)
+    cache = HomeCache(settings.document_cache_mb << 20)
+    documents = Documents(redis, cache, database, public_url)
     return Context(
         settings=settings,
         public_url=public_url,
         database=database,
         redis=redis,
-        own_writes=OwnWrites(redis, database, lambda: Watermark(settings)),
+        own_writes=own_writes,
+        cache=cache,
+        documents=documents,
+        entities=Entities(StoredReads(documents, own_writes), public_url),
         sessions=sessions,
         tokens=Tokens(keys, sessions, public_url, settings.access_token_days),
         passwords=Passwords(),

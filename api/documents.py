@@ -14,7 +14,7 @@ from uuid import UUID
 
 from api.database import Database
 from api.document_cache import DocumentCache
-from api.effects import run
+from api.effects import Rows, run
 from api.redis_client import RedisClient, Reply
 from fanline import metrics
 from readmodels import stored
@@ -140,8 +140,17 @@ class Documents:
         Raises `RedisUnavailable`, `RedisReplyError`, and `DependencyUnavailable` when a missing one cannot be read
         from the database.
         """
+        replies, missing = await self.look(references, found, others)
+        if missing:
+            await self.fill(missing, found, self._database.rows)
+        return replies
+
+    async def look(
+        self, references: Collection[Reference], found: Found, others: Sequence[Command] = ()
+    ) -> tuple[list[Reply], list[Reference]]:
+        """The same without those that Redis lacks, which it gives beside the replies."""
         if not references:
-            return await self._redis.execute(others) if others else []
+            return (await self._redis.execute(others) if others else []), []
         commands = [*others, *map(stored.read, references)]
         cache = self._cache
         keys = [key_of(reference) for reference in references]
@@ -159,12 +168,18 @@ class Documents:
         finally:
             cache.forget(announced, keys)
         _REDIS.inc(len(references) - len(missing))
-        if missing:
-            _SQL.inc(len(missing))
-            bodies = await run(stored.fill(missing, self._public_url), self._redis, self._database.rows)
-            for reference, body in bodies.items():
-                found[key_of(reference)] = parse(reference, body)
-        return replies[: len(others)]
+        return replies[: len(others)], missing
+
+    async def fill(self, missing: Collection[Reference], found: Found, rows: Rows) -> None:
+        """Read documents that Redis lacks from the database, into `found` and into Redis.
+
+        `rows` must see what is committed, and nothing else: what a transaction of one's own has written would be
+        counted again when the flows come to it.
+        """
+        _SQL.inc(len(missing))
+        bodies = await run(stored.fill(missing, self._public_url), self._redis, rows)
+        for reference, body in bodies.items():
+            found[key_of(reference)] = parse(reference, body)
 
 
 def load(references: Sequence[Reference], found: Found, public_url: str) -> Effects[None]:

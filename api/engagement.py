@@ -17,7 +17,6 @@ from api.errors import not_found, unprocessable
 from api.outbox import Engagement, Outbox
 from api.post_rows import SELECT_VISIBLE, conversation_of, original_post, original_post_of_anybody, status_id
 from api.responses import json_response
-from api.statuses import one_status
 from api.writes import write
 from readmodels.entities import Entity
 
@@ -134,7 +133,7 @@ async def _do(request: web.Request, scope: str, change: Change) -> web.Response:
 
     async def body(transaction: Transaction, outbox: Outbox) -> Entity:
         await change(transaction, outbox, await original_post(transaction, identifier, user_id), user_id)
-        return await one_status(transaction, identifier, user_id, context.public_url)
+        return await context.entities.status(transaction, identifier, user_id, fresh=True)
 
     try:
         return json_response(await write(context, user_id, body))
@@ -152,7 +151,7 @@ async def _undo(request: web.Request, scope: str, change: Change) -> web.Respons
         await change(transaction, outbox, await original_post_of_anybody(transaction, identifier), user_id)
         if await transaction.row(SELECT_VISIBLE, {"id": identifier, "viewer": user_id}) is None:
             return None
-        return await one_status(transaction, identifier, user_id, context.public_url)
+        return await context.entities.status(transaction, identifier, user_id, fresh=True)
 
     entity = await write(context, user_id, body)
     if entity is None:

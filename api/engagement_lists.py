@@ -7,7 +7,6 @@ from aiohttp import web
 from api.auth.principal import require_user, viewer_of
 from api.context import context_of
 from api.database import Row, Transaction
-from api.entities import load_account_list, load_statuses
 from api.moment_paging import moment_links, read_moment_page
 from api.paging import post_id
 from api.post_rows import status_id, visible_post
@@ -53,7 +52,7 @@ async def favourited_by(request: web.Request) -> web.Response:
     async def body(transaction: Transaction) -> tuple[list[Row], list[Entity]]:
         await visible_post(transaction, identifier, viewer)
         rows = page.newest_first(await transaction.rows(query, parameters))
-        return rows, await load_account_list(transaction, [row["id"] for row in rows], context.public_url)
+        return rows, await context.entities.account_list(transaction, [row["id"] for row in rows], viewer)
 
     rows, accounts = await context.database.read(body)
     return json_response(accounts, headers=moment_links(request, context.public_url, rows))
@@ -66,7 +65,7 @@ async def _statuses(request: web.Request, viewer: UUID, table: str) -> web.Respo
 
     async def body(transaction: Transaction) -> tuple[list[Row], list[Entity]]:
         rows = page.newest_first(await transaction.rows(query, {"viewer": viewer, **page.parameters()}))
-        return rows, await load_statuses(transaction, [row["id"] for row in rows], viewer, context.public_url)
+        return rows, await context.entities.statuses(transaction, [row["id"] for row in rows], viewer)
 
     rows, statuses = await context.database.read(body)
     return json_response(statuses, headers=moment_links(request, context.public_url, rows))

@@ -1,104 +1,121 @@
-"""Account and Status entities straight from the database, a batch at a time: three queries, however many ids; reposts
-and polls take a few more."""
+"""Account and Status entities, a batch at a time: three queries, however many ids; reposts and polls take a few more.
+
+What people have written and what the viewer may see of it come from the database by primary key; what would have to be
+counted comes from Redis (api/counts.py, api/stored_reads.py).
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from api.counts import Counts
 from api.database import Row, Transaction
-from readmodels.entities import (
-    Entity,
-    account_counts,
-    account_entity,
-    status_counts,
-    status_entity,
-    status_flags,
-)
-from readmodels.entity_queries import (
-    ACCOUNT_COUNTS_BY_ID,
-    ACCOUNTS_BY_ID,
-    STATUS_COUNTS_BY_ID,
-    STATUS_FLAGS_BY_ID,
-    STATUSES_BY_ID,
-)
+from api.errors import not_found
+from api.stored_reads import StoredReads
+from readmodels.entities import Entity, account_entity, status_entity, status_flags
+from readmodels.entity_queries import ACCOUNTS_BY_ID, STATUS_FLAGS_BY_ID, STATUSES_BY_ID
 from readmodels.filters import FILTERS_OF, filter_results, parse_filters, text_of
+from readmodels.poll_documents import POLL
 from readmodels.polls import OWN_VOTES_BY_POLL, POLLS_BY_ID, poll_entity, poll_flags
 
-ACCOUNTS = f"SELECT * FROM ({ACCOUNTS_BY_ID}) account JOIN ({ACCOUNT_COUNTS_BY_ID}) counts USING (id)"
-STATUSES = f"SELECT * FROM ({STATUSES_BY_ID}) status JOIN ({STATUS_COUNTS_BY_ID}) counts USING (id)"
-STATUSES_OF_VIEWER = f"{STATUSES} JOIN ({STATUS_FLAGS_BY_ID}) flags USING (id)"
+STATUSES_OF_VIEWER = f"SELECT * FROM ({STATUSES_BY_ID}) status JOIN ({STATUS_FLAGS_BY_ID}) flags USING (id)"
 
 
-async def load_accounts(transaction: Transaction, ids: Iterable[UUID], public_url: str) -> dict[UUID, Entity]:
-    """The Account entities of those ids that exist."""
-    parameters = {"ids": list(dict.fromkeys(ids))}
-    if not parameters["ids"]:
-        return {}
-    rows = await transaction.rows(ACCOUNTS, parameters)
-    return {row["id"]: account_entity(row, public_url) | account_counts(row) for row in rows}
+class Entities:
+    """Loads entities on a connection; `fresh` belongs into a transaction that has written (see `Counts`)."""
 
+    def __init__(self, stored: StoredReads, public_url: str) -> None:
+        self._stored = stored
+        self._counts = Counts(stored)
+        self._public_url = public_url
 
-async def load_account_list(transaction: Transaction, ids: Sequence[UUID], public_url: str) -> list[Entity]:
-    """The Account entities in the order of the ids; ids that do not exist are left out."""
-    accounts = await load_accounts(transaction, ids, public_url)
-    return [accounts[identifier] for identifier in ids if identifier in accounts]
+    async def accounts(
+        self, transaction: Transaction, ids: Iterable[UUID], viewer: UUID | None, *, fresh: bool = False
+    ) -> dict[UUID, Entity]:
+        """The Account entities of those ids that exist."""
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
+        rows = await transaction.rows(ACCOUNTS_BY_ID, {"ids": wanted})
+        counts = await self._counts.of_accounts(transaction, [row["id"] for row in rows], viewer, fresh=fresh)
+        return {
+            row["id"]: account_entity(row, self._public_url) | counts[row["id"]] for row in rows if row["id"] in counts
+        }
 
+    async def account_list(self, transaction: Transaction, ids: Sequence[UUID], viewer: UUID | None) -> list[Entity]:
+        """The Account entities in the order of the ids; ids that do not exist are left out."""
+        accounts = await self.accounts(transaction, ids, viewer)
+        return [accounts[identifier] for identifier in ids if identifier in accounts]
 
-async def load_polls(transaction: Transaction, ids: Sequence[int], viewer: UUID | None) -> dict[int, Entity]:
-    """The Poll entities of those ids that exist, as the viewer sees them now."""
-    if not ids:
-        return {}
-    parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
-    now = datetime.now(UTC)
-    rows = await transaction.rows(POLLS_BY_ID, parameters)
-    polls = {row["id"]: poll_entity(row, now) for row in rows}
-    if viewer is not None:
-        votes = {row["id"]: row["own_votes"] for row in await transaction.rows(OWN_VOTES_BY_POLL, parameters)}
-        for row in rows:
-            polls[row["id"]] |= poll_flags(votes.get(row["id"], ()), row["author_id"] == viewer)
-    return polls
+    async def status(
+        self, transaction: Transaction, identifier: int, viewer: UUID | None, *, fresh: bool = False
+    ) -> Entity:
+        """The entity of a post; raises `ApiError` 404 when it was deleted meanwhile."""
+        entities = await self.statuses(transaction, [identifier], viewer, fresh=fresh)
+        if not entities:
+            raise not_found()
+        return entities[0]
 
+    async def statuses(
+        self, transaction: Transaction, ids: Sequence[int], viewer: UUID | None, *, fresh: bool = False
+    ) -> list[Entity]:
+        """The Status entities in the order of the ids, as the viewer sees them; ids that do not exist are left out.
 
-async def load_statuses(
-    transaction: Transaction, ids: Sequence[int], viewer: UUID | None, public_url: str
-) -> list[Entity]:
-    """The Status entities in the order of the ids, as the viewer sees them; ids that do not exist are left out.
+        Whether the viewer may see them is the caller's question.
+        """
+        if not ids:
+            return []
+        query = STATUSES_BY_ID if viewer is None else STATUSES_OF_VIEWER
+        parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
+        rows = {row["id"]: row for row in await transaction.rows(query, parameters)}
+        if originals := {row["repost_of_id"] for row in rows.values()} - {None} - rows.keys():
+            rows |= {row["id"]: row for row in await transaction.rows(query, parameters | {"ids": list(originals)})}
+        asked = [row["poll_id"] for row in rows.values() if row["poll_id"]]
+        polls = await self.polls(transaction, asked, viewer, fresh=fresh)
+        matching = await _filter_matcher(transaction, viewer)
+        counts = await self._counts.of_statuses(transaction, rows.keys(), viewer, fresh=fresh)
+        authors = (row["author_id"] for row in rows.values())
+        accounts = await self.accounts(transaction, authors, viewer, fresh=fresh)
 
-    Whether the viewer may see them is the caller's question.
-    """
-    if not ids:
-        return []
-    query = STATUSES if viewer is None else STATUSES_OF_VIEWER
-    parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
-    rows = {row["id"]: row for row in await transaction.rows(query, parameters)}
-    if originals := {row["repost_of_id"] for row in rows.values()} - {None} - rows.keys():
-        rows |= {row["id"]: row for row in await transaction.rows(query, parameters | {"ids": list(originals)})}
-    polls = await load_polls(transaction, [row["poll_id"] for row in rows.values() if row["poll_id"]], viewer)
-    matching = await _filter_matcher(transaction, viewer)
-    accounts = await load_accounts(transaction, (row["author_id"] for row in rows.values()), public_url)
-
-    def build(row: Row) -> Entity | None:
-        account = accounts.get(row["author_id"])
-        if account is None:  # deleted between two queries
-            return None
-        entity = status_entity(row, public_url) | {"account": account, "reblog": None} | status_counts(row)
-        if row["poll_id"]:
-            entity["poll"] = polls.get(row["poll_id"])
-        if viewer is not None:
-            entity |= status_flags(row)
-            entity["filtered"] = matching(entity, (row["id"],))
-        if row["repost_of_id"] is not None:
-            original = rows.get(row["repost_of_id"])
-            entity["reblog"] = build(original) if original is not None else None
-            if entity["reblog"] is None:
+        def build(row: Row) -> Entity | None:
+            account = accounts.get(row["author_id"])
+            if account is None or row["id"] not in counts:  # deleted between two queries
                 return None
+            entity = status_entity(row, self._public_url) | {"account": account, "reblog": None} | counts[row["id"]]
+            if row["poll_id"]:
+                entity["poll"] = polls.get(row["poll_id"])
             if viewer is not None:
-                entity["filtered"] = matching(entity["reblog"], (row["id"], row["repost_of_id"]))
-        return entity
+                entity |= status_flags(row)
+                entity["filtered"] = matching(entity, (row["id"],))
+            if row["repost_of_id"] is not None:
+                original = rows.get(row["repost_of_id"])
+                entity["reblog"] = build(original) if original is not None else None
+                if entity["reblog"] is None:
+                    return None
+                if viewer is not None:
+                    entity["filtered"] = matching(entity["reblog"], (row["id"], row["repost_of_id"]))
+            return entity
 
-    built = (build(rows[identifier]) for identifier in ids if identifier in rows)
-    return [entity for entity in built if entity is not None]
+        built = (build(rows[identifier]) for identifier in ids if identifier in rows)
+        return [entity for entity in built if entity is not None]
+
+    async def polls(
+        self, transaction: Transaction, ids: Sequence[int], viewer: UUID | None, *, fresh: bool = False
+    ) -> dict[int, Entity]:
+        """The Poll entities of those ids that exist, as the viewer sees them now."""
+        if not ids:
+            return {}
+        parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
+        stored = None if fresh else await self._stored.read(POLL, ids, viewer, transaction)
+        rows = await transaction.rows(POLLS_BY_ID, parameters) if stored is None else [*filter(None, stored.values())]
+        now = datetime.now(UTC)
+        polls = {row["id"]: poll_entity(row, now) for row in rows}
+        if viewer is not None:
+            votes = {row["id"]: row["own_votes"] for row in await transaction.rows(OWN_VOTES_BY_POLL, parameters)}
+            for row in rows:
+                polls[row["id"]] |= poll_flags(votes.get(row["id"], ()), row["author_id"] == viewer)
+        return polls
 
 
 async def _filter_matcher(

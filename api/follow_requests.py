@@ -7,7 +7,6 @@ from aiohttp import web
 from api.auth.principal import require_user
 from api.context import context_of
 from api.database import Row, Transaction
-from api.entities import load_account_list
 from api.moment_paging import moment_links, read_moment_page
 from api.outbox import Outbox
 from api.responses import json_response
@@ -37,7 +36,7 @@ async def follow_requests(request: web.Request) -> web.Response:
 
     async def body(transaction: Transaction) -> tuple[list[Row], list[Entity]]:
         rows = page.newest_first(await transaction.rows(query, {"owner": owner, **page.parameters()}))
-        return rows, await load_account_list(transaction, [row["id"] for row in rows], context.public_url)
+        return rows, await context.entities.account_list(transaction, [row["id"] for row in rows], owner)
 
     rows, accounts = await context.database.read(body)
     return json_response(accounts, headers=moment_links(request, context.public_url, rows))

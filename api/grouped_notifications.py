@@ -10,7 +10,6 @@ from api.auth.principal import require_user
 from api.body import read_query
 from api.context import context_of
 from api.database import Transaction
-from api.entities import load_account_list
 from api.errors import not_found, unprocessable
 from api.notification_entities import notification_entities
 from api.notification_reads import reader_of
@@ -110,6 +109,7 @@ async def notification_group(request: web.Request) -> web.Response:
 @routes.get("/api/v2/notifications/{group_key}/accounts")
 async def group_accounts(request: web.Request) -> web.Response:
     """Who is in a group, the newest first, with `Link` paging by notification."""
+    viewer = require_user(request, "read:notifications")
     items = await _group(request)
     page, context = read_page(request, 40, 80), context_of(request)
     kept = [
@@ -121,7 +121,7 @@ async def group_accounts(request: web.Request) -> web.Response:
     ids = [item.from_account_id for item in kept if item.from_account_id is not None]
 
     async def body(transaction: Transaction) -> list[Entity]:
-        return await load_account_list(transaction, ids, context.public_url)
+        return await context.entities.account_list(transaction, ids, viewer)
 
     headers = link_header(request, context.public_url, kept[0].id, kept[-1].id) if kept else {}
     return json_response(await context.database.read(body), headers=headers)
@@ -172,9 +172,9 @@ async def _show(
     }
 
     async def body(transaction: Transaction) -> Entity:
-        loaded = await notification_entities(transaction, newest, viewer, context.public_url)
+        loaded = await notification_entities(transaction, newest, viewer, context.entities)
         counts = {} if seen_from is None else await _counts(transaction, viewer, groups, seen_from)
-        accounts = await load_account_list(transaction, list(people), context.public_url)
+        accounts = await context.entities.account_list(transaction, list(people), viewer)
         entities = {entity["id"]: entity for entity in loaded}
         # One that is missing was deleted between two queries.
         shown = [each for each in groups if str(each.items[0].id) in entities]

@@ -13,7 +13,6 @@ from api.auth.roles import MODERATORS, require_moderator
 from api.body import read_body
 from api.context import context_of
 from api.database import Row, Transaction
-from api.entities import load_accounts
 from api.errors import forbidden, not_found, unprocessable
 from api.outbox import Outbox
 from api.paging import post_id
@@ -101,7 +100,7 @@ async def report(request: web.Request) -> web.Response:
             await transaction.execute(INSERT_REPORT_POSTS, parameters)
         (row,) = await transaction.rows(REPORTS_BY_ID, {"ids": [parameters["id"]]})
         await outbox.report_created(row, reporter)
-        accounts = await load_accounts(transaction, [target], context.public_url)
+        accounts = await context.entities.accounts(transaction, [target], reporter, fresh=True)
         return report_entity(row, accounts[target])
 
     return json_response(await write(context, reporter, body))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from api.database import Row, Transaction
-from api.entities import load_accounts, load_statuses
+from api.entities import Entities
 from readmodels.entities import Entity
 from readmodels.notifications import (
     NOTIFICATIONS_BY_ID,
@@ -18,7 +18,7 @@ from readmodels.notifications import (
 
 
 async def load_notifications(
-    transaction: Transaction, ids: Sequence[int], viewer: UUID, public_url: str
+    transaction: Transaction, ids: Sequence[int], viewer: UUID, entities: Entities
 ) -> list[Entity]:
     """The Notification entities of these ids, in their order, as the viewer sees them.
 
@@ -28,23 +28,23 @@ async def load_notifications(
         return []
     rows = {row["id"]: row for row in await transaction.rows(NOTIFICATIONS_BY_ID, {"ids": list(ids)})}
     mine = [rows[id] for id in ids if id in rows and rows[id]["user_id"] == viewer and rows[id]["dismissed_at"] is None]
-    return await notification_entities(transaction, mine, viewer, public_url)
+    return await notification_entities(transaction, mine, viewer, entities)
 
 
 async def notification_entities(
-    transaction: Transaction, rows: Sequence[Row], viewer: UUID, public_url: str
+    transaction: Transaction, rows: Sequence[Row], viewer: UUID, entities: Entities
 ) -> list[Entity]:
     """The Notification entities of rows of `NOTIFICATIONS_BY_ID`, in their order.
 
     Those whose account or status was deleted meanwhile are left out.
     """
     posts = list({row["post_id"] for row in rows} - {None})
-    statuses = {int(entity["id"]): entity for entity in await load_statuses(transaction, posts, viewer, public_url)}
+    statuses = {int(entity["id"]): entity for entity in await entities.statuses(transaction, posts, viewer)}
     reports = await _rows(transaction, REPORTS_BY_ID, rows, "report_id")
     warnings = await _rows(transaction, WARNINGS_BY_ID, rows, "moderation_action_id")
     people = {account_of(row) for row in rows}
     people |= {each["target_id"] for each in (*reports.values(), *warnings.values())} - {None}
-    accounts = await load_accounts(transaction, people, public_url)
+    accounts = await entities.accounts(transaction, people, viewer)
 
     def build(row: Row) -> Entity | None:
         account, status = accounts.get(account_of(row)), statuses.get(row["post_id"])

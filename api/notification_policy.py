@@ -16,7 +16,7 @@ from api.auth.principal import require_user
 from api.body import read_body
 from api.context import context_of
 from api.database import Row, Transaction
-from api.entities import load_accounts, load_statuses
+from api.entities import Entities
 from api.errors import not_found
 from api.outbox import Outbox
 from api.paging import link_header, read_page
@@ -117,7 +117,7 @@ async def requests(request: web.Request) -> web.Response:
     async def body(transaction: Transaction) -> tuple[list[Row], list[Entity]]:
         query = REQUESTS + page.sql("r.last_id")
         rows = page.newest_first(await transaction.rows(query, {"user_id": viewer, **page.parameters()}))
-        return rows, await _entities(transaction, rows, viewer, context.public_url)
+        return rows, await _entities(transaction, rows, viewer, context.entities)
 
     rows, entities = await context.database.read(body)
     headers = link_header(request, context.public_url, rows[0]["last_id"], rows[-1]["last_id"]) if rows else {}
@@ -140,7 +140,7 @@ async def one_request(request: web.Request) -> web.Response:
     async def body(transaction: Transaction) -> list[Entity]:
         parameters = {"user_id": viewer, "sender": sender}
         rows = await transaction.rows(f"{REQUESTS} AND r.sender = %(sender)s", parameters)
-        return await _entities(transaction, rows, viewer, context.public_url)
+        return await _entities(transaction, rows, viewer, context.entities)
 
     found = await context.database.read(body)
     if not found:
@@ -197,10 +197,10 @@ async def _policy(transaction: Transaction, viewer: UUID) -> Entity:
     }
 
 
-async def _entities(transaction: Transaction, rows: Sequence[Row], viewer: UUID, public_url: str) -> list[Entity]:
-    accounts = await load_accounts(transaction, (row["sender"] for row in rows), public_url)
+async def _entities(transaction: Transaction, rows: Sequence[Row], viewer: UUID, entities: Entities) -> list[Entity]:
+    accounts = await entities.accounts(transaction, (row["sender"] for row in rows), viewer)
     posts = [row["post_id"] for row in rows if row["post_id"] is not None]
-    statuses = {entity["id"]: entity for entity in await load_statuses(transaction, posts, viewer, public_url)}
+    statuses = {entity["id"]: entity for entity in await entities.statuses(transaction, posts, viewer)}
     return [
         {
             "id": str(row["sender"]),

@@ -65,7 +65,7 @@ async def notifications(request: web.Request) -> web.Response:
     rows = await reader.rows(items, viewer)
 
     async def body(transaction: Transaction) -> list[Entity]:
-        return await notification_entities(transaction, rows, viewer, context.public_url)
+        return await notification_entities(transaction, rows, viewer, context.entities)
 
     headers = link_header(request, context.public_url, items[0].id, items[-1].id)
     return json_response(await context.database.read(body), headers=headers)
@@ -87,7 +87,7 @@ async def notification(request: web.Request) -> web.Response:
     context, identifier = context_of(request), notification_id(request)
 
     async def body(transaction: Transaction) -> list[Entity]:
-        return await load_notifications(transaction, [identifier], viewer, context.public_url)
+        return await load_notifications(transaction, [identifier], viewer, context.entities)
 
     found = await context.database.read(body)
     if not found:

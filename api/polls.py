@@ -10,7 +10,6 @@ from api.auth.principal import require_user, viewer_of
 from api.body import read_body
 from api.context import context_of
 from api.database import Transaction
-from api.entities import load_polls
 from api.errors import not_found
 from api.outbox import Outbox
 from api.paging import post_id
@@ -35,15 +34,19 @@ class Vote(Struct):
 async def poll(request: web.Request) -> web.Response:
     """A poll of a status that the viewer may see."""
     viewer, identifier = viewer_of(request), _poll_id(request)
+    context = context_of(request)
 
     async def body(transaction: Transaction) -> Entity:
         row = await transaction.row(SELECT_POST, {"id": identifier})
         if row is None:
             raise not_found()
         await visible_post(transaction, row["post_id"], viewer)
-        return (await load_polls(transaction, [identifier], viewer))[identifier]
+        polls = await context.entities.polls(transaction, [identifier], viewer)
+        if identifier not in polls:  # deleted between two queries
+            raise not_found()
+        return polls[identifier]
 
-    return json_response(await context_of(request).database.read(body))
+    return json_response(await context.database.read(body))
 
 
 @routes.post("/api/v1/polls/{id}/votes")
@@ -52,6 +55,7 @@ async def vote(request: web.Request) -> web.Response:
     user_id = require_user(request, "write:statuses")
     form = await read_body(request, Vote)
     identifier = _poll_id(request)
+    context = context_of(request)
 
     async def body(transaction: Transaction, outbox: Outbox) -> Entity:
         row = await transaction.row(SELECT_POST, {"id": identifier})
@@ -62,10 +66,10 @@ async def vote(request: web.Request) -> web.Response:
         if voted is None:
             raise not_found()
         await outbox.engagement("vote", voted["post_id"], voted["author_id"], user_id)
-        return (await load_polls(transaction, [identifier], user_id))[identifier]
+        return (await context.entities.polls(transaction, [identifier], user_id, fresh=True))[identifier]
 
     try:
-        return json_response(await write(context_of(request), user_id, body))
+        return json_response(await write(context, user_id, body))
     except psycopg.errors.ForeignKeyViolation as error:  # it was deleted at the same time
         raise not_found() from error
 

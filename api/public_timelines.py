@@ -9,7 +9,6 @@ from api.auth.principal import viewer_of
 from api.body import read_query
 from api.context import context_of
 from api.database import Transaction
-from api.entities import load_statuses
 from api.paging import link_header, read_page
 from api.responses import json_response
 from api.visibility import unmuted, visible
@@ -93,7 +92,7 @@ async def _timeline(
     async def body(transaction: Transaction) -> list[Entity]:
         rows = await transaction.rows(query, {"viewer": viewer, **parameters, **page.parameters()})
         identifiers = [row["id"] for row in page.newest_first(rows)]
-        return await load_statuses(transaction, identifiers, viewer, context.public_url)
+        return await context.entities.statuses(transaction, identifiers, viewer)
 
     statuses = await context.database.read(body)
     headers = link_header(request, context.public_url, statuses[0]["id"], statuses[-1]["id"]) if statuses else {}

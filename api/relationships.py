@@ -11,7 +11,6 @@ from api.auth.principal import require_user, viewer_of
 from api.body import query_parameters
 from api.context import context_of
 from api.database import Row, Transaction
-from api.entities import load_accounts
 from api.errors import unprocessable
 from api.paging import link_header, read_account_page
 from api.responses import json_response
@@ -120,7 +119,7 @@ async def _people(request: web.Request, owner: UUID, query: str, column: str) ->
         rows = {
             row["id"]: row for row in page.newest_first(await transaction.rows(query + page.sql(column), parameters))
         }
-        accounts = await load_accounts(transaction, rows, context.public_url)
+        accounts = await context.entities.accounts(transaction, rows, viewer)
         return [accounts[identifier] | _more(row) for identifier, row in rows.items() if identifier in accounts]
 
     accounts = await context.database.read(body)

@@ -11,12 +11,11 @@ from api.auth.principal import require_application, require_user
 from api.body import read_body
 from api.context import context_of
 from api.database import Transaction
-from api.entities import load_statuses
 from api.errors import forbidden, unprocessable
 from api.outbox import Outbox
 from api.post_rows import insert_post, new_row, original_post, status_id
 from api.responses import json_response
-from api.statuses import DELETE_POST, one_status
+from api.statuses import DELETE_POST
 from api.writes import write
 from fanline.ids import created_ms
 from readmodels.entities import Entity
@@ -74,9 +73,7 @@ async def repost(request: web.Request) -> web.Response:
         made = await write(context, user_id, body)
     except psycopg.errors.UniqueViolation:  # a concurrent request has just made it
         made = await write(context, user_id, body)
-    return json_response(
-        await context.database.read(partial(one_status, identifier=made, viewer=user_id, public_url=context.public_url))
-    )
+    return json_response(await context.database.read(partial(context.entities.status, identifier=made, viewer=user_id)))
 
 
 @routes.post("/api/v1/statuses/{id}/unreblog")
@@ -93,7 +90,6 @@ async def unrepost(request: web.Request) -> web.Response:
             await outbox.post_deleted(row)
             await outbox.engagement("repost", original["id"], original["author_id"], user_id, undone=True)
             await transaction.execute(DELETE_POST, {"id": row["id"]})
-        (entity,) = await load_statuses(transaction, [original["id"]], user_id, context.public_url)
-        return entity
+        return await context.entities.status(transaction, original["id"], user_id, fresh=True)
 
     return json_response(await write(context, user_id, body))

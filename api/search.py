@@ -17,7 +17,6 @@ from api.auth.principal import require_user, viewer_of
 from api.body import read_query
 from api.context import CONTEXT, Context, context_of
 from api.database import Transaction
-from api.entities import load_account_list, load_statuses
 from api.errors import bad_request, unprocessable
 from api.paging import post_id
 from api.responses import json_response
@@ -108,7 +107,7 @@ class Finder:
                         transaction, search_sql.USERS_BY_HANDLE, handle=handle.lower(), viewer=viewer
                     )
                 people = await search_sql.shown(transaction, search_sql.FOUND_USERS, [*exact, *found], viewer)
-            return await load_account_list(transaction, people[: page.limit], context.public_url)
+            return await context.entities.account_list(transaction, people[: page.limit], viewer)
 
         return await context.database.read(read)
 
@@ -159,7 +158,7 @@ class Finder:
                 posts = await search_sql.shown(transaction, search_sql.FOUND_POSTS, [*own, *found], viewer)
             if page.min_id is not None or page.max_id is not None:
                 posts.sort(reverse=True)
-            return await load_statuses(transaction, posts[: page.limit], viewer, context.public_url)
+            return await context.entities.statuses(transaction, posts[: page.limit], viewer)
 
         return await context.database.read(read)
 
@@ -236,9 +235,9 @@ async def _at_address(context: Context, local: re.Match[str], viewer: UUID | Non
         handle = local["username"].lower()
         people = await search_sql.ids(transaction, search_sql.USERS_BY_HANDLE, handle=handle, viewer=viewer)
         if local["id"] is None:
-            return {"accounts": await load_account_list(transaction, people, context.public_url)}
+            return {"accounts": await context.entities.account_list(transaction, people, viewer)}
         posts = await search_sql.shown(transaction, search_sql.VISIBLE_POSTS, [int(local["id"])], viewer)
-        return {"statuses": await load_statuses(transaction, posts, viewer, context.public_url)}
+        return {"statuses": await context.entities.statuses(transaction, posts, viewer)}
 
     return await context.database.read(read)
 

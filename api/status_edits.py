@@ -15,7 +15,6 @@ from api.poll_rows import NewPoll, change_poll, checked, is_same, poll_of_post
 from api.post_rows import insert_links, own_post, status_id
 from api.responses import json_response
 from api.status_texts import Language, refuse_missing_features, require_text, texts
-from api.statuses import one_status
 from api.writes import write
 from readmodels.entities import Entity
 
@@ -65,7 +64,7 @@ async def edit_status(request: web.Request) -> web.Response:
         if row["repost_of_id"] is not None:
             raise not_found()
         await _change(transaction, outbox, context, row, form)
-        return await one_status(transaction, identifier, user_id, context.public_url)
+        return await context.entities.status(transaction, identifier, user_id, fresh=True)
 
     return json_response(await write(context, user_id, body))
 

@@ -20,7 +20,6 @@ from api.poll_rows import NewPoll, checked, insert_poll
 from api.post_rows import conversation_of, insert_links, insert_post, new_row, visible_post
 from api.responses import json_response
 from api.status_texts import Language, refuse_missing_features, require_text, texts
-from api.statuses import one_status
 from api.writes import write
 from fanline.ids import created_ms
 
@@ -92,11 +91,9 @@ async def post_status(request: web.Request) -> web.Response:
         return int(row["id"])
 
     identifier = await _until_unique(context, body, user_id, key)
-    # Read after the commit, which thereby starts on its way to the followers three queries earlier.
+    # Read after the commit, which thereby starts on its way to the followers some queries earlier.
     return json_response(
-        await context.database.read(
-            partial(one_status, identifier=identifier, viewer=user_id, public_url=context.public_url)
-        )
+        await context.database.read(partial(context.entities.status, identifier=identifier, viewer=user_id))
     )
 
 

@@ -1,14 +1,10 @@
 """Statuses, read and deleted: one, its thread, who reposted it, its source and earlier versions."""
 
-from uuid import UUID
-
 from aiohttp import web
 
 from api.auth.principal import require_user, viewer_of
 from api.context import context_of
 from api.database import Row, Transaction
-from api.entities import load_account_list, load_accounts, load_statuses
-from api.errors import not_found
 from api.outbox import Outbox
 from api.paging import link_header, post_id, read_page
 from api.poll_rows import poll_of_post
@@ -63,7 +59,7 @@ async def status(request: web.Request) -> web.Response:
 
     async def body(transaction: Transaction) -> Entity:
         await visible_post(transaction, identifier, viewer)
-        return await one_status(transaction, identifier, viewer, context.public_url)
+        return await context.entities.status(transaction, identifier, viewer)
 
     return json_response(await context.database.read(body))
 
@@ -78,9 +74,7 @@ async def statuses(request: web.Request) -> web.Response:
 
     async def body(transaction: Transaction) -> list[Entity]:
         allowed = {row["id"] for row in await transaction.rows(query, {"ids": identifiers, "viewer": viewer})}
-        return await load_statuses(
-            transaction, [item for item in identifiers if item in allowed], viewer, context.public_url
-        )
+        return await context.entities.statuses(transaction, [item for item in identifiers if item in allowed], viewer)
 
     return json_response(await context.database.read(body))
 
@@ -94,7 +88,7 @@ async def delete(request: web.Request) -> web.Response:
 
     async def body(transaction: Transaction, outbox: Outbox) -> Entity:
         row = await own_post(transaction, identifier, user_id)
-        entity = await one_status(transaction, identifier, user_id, context.public_url)
+        entity = await context.entities.status(transaction, identifier, user_id, fresh=True)
         await outbox.post_deleted(row)
         await _take_back(transaction, outbox, row)
         await transaction.execute(DELETE_POST, {"id": identifier})
@@ -121,7 +115,7 @@ async def thread(request: web.Request) -> web.Response:
         await visible_post(transaction, identifier, viewer)
         ancestors = [row["id"] for row in await transaction.rows(ANCESTORS, up)]
         descendants = [row["id"] for row in await transaction.rows(DESCENDANTS, down)]
-        loaded = await load_statuses(transaction, [*ancestors, *descendants], viewer, context.public_url)
+        loaded = await context.entities.statuses(transaction, [*ancestors, *descendants], viewer)
         before = {str(item) for item in ancestors}
         return {
             "ancestors": [entity for entity in loaded if entity["id"] in before],
@@ -142,7 +136,7 @@ async def reblogged_by(request: web.Request) -> web.Response:
     async def body(transaction: Transaction) -> tuple[list[Row], list[Entity]]:
         await visible_post(transaction, identifier, viewer)
         rows = page.newest_first(await transaction.rows(SELECT_REPOSTS + page.sql("p.id"), parameters))
-        return rows, await load_account_list(transaction, [row["author_id"] for row in rows], context.public_url)
+        return rows, await context.entities.account_list(transaction, [row["author_id"] for row in rows], viewer)
 
     rows, accounts = await context.database.read(body)
     headers = link_header(request, context.public_url, rows[0]["id"], rows[-1]["id"]) if rows else {}
@@ -167,7 +161,7 @@ async def history(request: web.Request) -> web.Response:
     async def body(transaction: Transaction) -> list[Entity]:
         row = await visible_post(transaction, identifier, viewer)
         edits = await transaction.rows(SELECT_EDITS, {"id": identifier})
-        accounts = await load_accounts(transaction, [row["author_id"]], context.public_url)
+        accounts = await context.entities.accounts(transaction, [row["author_id"]], viewer)
         poll = await poll_of_post(transaction, identifier)
         latest = {
             **row,
@@ -177,14 +171,6 @@ async def history(request: web.Request) -> web.Response:
         return [_version(version, accounts[row["author_id"]], context.public_url) for version in [*edits, latest]]
 
     return json_response(await context.database.read(body))
-
-
-async def one_status(transaction: Transaction, identifier: int, viewer: UUID | None, public_url: str) -> Entity:
-    """The entity of a post; raises `ApiError` 404 when it was deleted meanwhile."""
-    entities = await load_statuses(transaction, [identifier], viewer, public_url)
-    if not entities:
-        raise not_found()
-    return entities[0]
 
 
 async def _take_back(transaction: Transaction, outbox: Outbox, row: Row) -> None:

@@ -8,7 +8,6 @@ from aiohttp import web
 from api.auth.principal import require_user
 from api.context import CONTEXT
 from api.database import Database
-from api.document_cache import DocumentCache
 from api.documents import Documents
 from api.generations import follow_generations
 from api.home import HomeTimelines
@@ -20,7 +19,7 @@ from api.responses import json_bytes
 from api.shared_facts import PREFIXES, HomeCache, SharedFactsReader
 from fanline.clock import Clock
 from fanline.settings import Settings
-from readmodels import affected, engagement, incremental
+from readmodels import affected, engagement
 from readmodels.home_rules import Page
 
 routes = web.RouteTableDef()
@@ -51,27 +50,38 @@ async def home(request: web.Request) -> web.Response:
 
 
 def open_home(
-    redis: RedisClient, database: Database, own_writes: OwnWrites, settings: Settings, public_url: str, clock: Clock
-) -> tuple[HomeTimelines, RedisTracking, DocumentCache]:
-    """Home timelines, the tracking that keeps their copies of Redis exact while it runs, and these copies."""
-    incremental.use_dialect(settings.database_dialect)
-    cache = HomeCache(settings.document_cache_mb << 20)
-    documents = Documents(redis, cache, database, public_url)
+    redis: RedisClient,
+    cache: HomeCache,
+    documents: Documents,
+    database: Database,
+    own_writes: OwnWrites,
+    settings: Settings,
+    public_url: str,
+    clock: Clock,
+) -> tuple[HomeTimelines, RedisTracking]:
+    """Home timelines, and the tracking that keeps the cache's copies of Redis exact while it runs."""
     facts = SharedFactsReader(redis, cache)
     timelines = HomeTimelines(redis, documents, facts, database, own_writes, settings, public_url, clock)
-    return timelines, RedisTracking(redis, TRACKED, cache, timeout=settings.redis_timeout_seconds), cache
+    return timelines, RedisTracking(redis, TRACKED, cache, timeout=settings.redis_timeout_seconds)
 
 
 async def serve_home(app: web.Application) -> AsyncIterator[None]:
-    """For `cleanup_ctx`, after the context is there: home timelines from start to end of the application."""
+    """For `cleanup_ctx`, after the context is there: home timelines, and what keeps documents and marks up to date."""
     context = app[CONTEXT]
-    timelines, tracking, cache = open_home(
-        context.redis, context.database, context.own_writes, context.settings, context.public_url, context.clock
+    timelines, tracking = open_home(
+        context.redis,
+        context.cache,
+        context.documents,
+        context.database,
+        context.own_writes,
+        context.settings,
+        context.public_url,
+        context.clock,
     )
     app[HOME] = timelines
 
     def switched() -> None:
-        cache.flush()
+        context.cache.flush()
         timelines.forget_keys()
 
     running = [

@@ -12,7 +12,6 @@ from api.auth.roles import require_moderator
 from api.body import read_query
 from api.context import context_of
 from api.database import Transaction
-from api.entities import load_statuses
 from api.errors import not_found
 from api.outbox import Outbox
 from api.post_rows import status_id
@@ -74,7 +73,7 @@ async def trending_statuses(request: web.Request) -> web.Response:
         allowed = {row["id"] for row in rows}
         shown = [identifier for identifier in ids if identifier in allowed]
         page = shown[wanted.offset : wanted.offset + min(wanted.limit, MAX_STATUSES)]
-        return await load_statuses(transaction, page, viewer, context.public_url)
+        return await context.entities.statuses(transaction, page, viewer)
 
     return json_response(await context.database.read(read))
 
@@ -190,7 +189,7 @@ async def _admin_statuses(reads: TrendReads, ids: Sequence[int], viewer: UUID) -
         rows = await transaction.rows(SHOWN, {"ids": list(ids), "viewer": None})
         allowed = {row["id"] for row in rows}
         shown = [identifier for identifier in ids if identifier in allowed]
-        return await load_statuses(transaction, shown, viewer, context.public_url)
+        return await context.entities.statuses(transaction, shown, viewer)
 
     entities = await context.database.read(read)
     reviews = await _reviews(reads, trends.POSTS, [entity["id"] for entity in entities])

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from api.database import Database, Transaction
-from api.entities import load_statuses
+from api.entities import Entities
 from api.home import HomeTimelines
 from api.paging import Page as TimelinePage
 from api.public_timelines import PUBLIC, TAGGED
@@ -52,9 +52,11 @@ class _Shown(msgspec.Struct):
 class CatchUp:
     """Catches subscriptions up; one object a process."""
 
-    def __init__(self, hub: Hub, home: HomeTimelines, database: Database, settings: Settings, public_url: str) -> None:
+    def __init__(
+        self, hub: Hub, home: HomeTimelines, database: Database, settings: Settings, entities: Entities
+    ) -> None:
         self._hub, self._home, self._database = hub, home, database
-        self._settings, self._public_url = settings, public_url
+        self._settings, self._entities = settings, entities
         self._applied: AppliedOffsets | None = None
         self._asked_at = float("-inf")
         self._joins = False
@@ -113,7 +115,7 @@ class CatchUp:
         async def read(transaction: Transaction) -> list[tuple[int, int, bytes]]:
             rows = await transaction.rows(query.sql, query.parameters)
             ids = sorted(row["id"] for row in rows)
-            statuses = await load_statuses(transaction, ids, viewer, self._public_url)
+            statuses = await self._entities.statuses(transaction, ids, viewer)
             return [
                 (int(each["id"]), int((each["reblog"] or each)["id"]), msgspec.json.encode(each)) for each in statuses
             ]

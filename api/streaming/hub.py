@@ -8,6 +8,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from api.database import Database
+from api.entities import Entities
 from api.streaming.client import DELETE, FILTERS_CHANGED, NOTIFICATION, UPDATE, Client, Ended, Happening, Subscription
 from api.streaming.log import Batch
 from api.streaming.matching import hides, home_audience, shows_at_home
@@ -43,10 +44,10 @@ _log = get_logger(__name__)
 class Hub:
     """The clients of a process, and everything that is needed to decide what they are told."""
 
-    def __init__(self, database: Database, public_url: str, clock: Clock) -> None:
+    def __init__(self, database: Database, entities: Entities, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self.renderer = Renderer(database, public_url)
+        self.renderer = Renderer(database, entities)
         self.viewers = Viewers(database)
         self.recent = Recent()
         self.clients: set[Client] = set()

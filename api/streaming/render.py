@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from api.database import Database, Transaction
-from api.entities import load_statuses
+from api.entities import Entities
 from api.notification_entities import load_notifications
 from fanline.ids import created_ms
 from readmodels.entities import NO_FLAGS, Entity
@@ -112,9 +112,9 @@ class Rendered:
 class Renderer:
     """Reads and encodes; every method raises `DependencyUnavailable` when the database does not answer."""
 
-    def __init__(self, database: Database, public_url: str) -> None:
+    def __init__(self, database: Database, entities: Entities) -> None:
         self._database = database
-        self._public_url = public_url
+        self._entities = entities
 
     async def statuses(self, ids: Collection[int], viewers: Collection[UUID]) -> dict[int, Rendered]:
         """The statuses that exist, with the flags of these viewers where there can be any."""
@@ -122,7 +122,8 @@ class Renderer:
             return {}
 
         async def read(transaction: Transaction) -> dict[int, Rendered]:
-            entities = await load_statuses(transaction, list(ids), None, self._public_url)
+            # Nothing has counted a new post yet, and filling in what it has is more work than counting it.
+            entities = await self._entities.statuses(transaction, list(ids), None, fresh=True)
             rendered = {int(entity["id"]): Rendered(entity) for entity in entities}
             # Nobody has done anything with a post that has just been written.
             old = [one for one in rendered.values() if one.original is not one.entity or one.entity["edited_at"]]
@@ -136,7 +137,7 @@ class Renderer:
         """Id, time in ms and JSON of those of a viewer's notifications that are to be shown, in the order given."""
 
         async def read(transaction: Transaction) -> list[Entity]:
-            return await load_notifications(transaction, list(ids), viewer, self._public_url)
+            return await load_notifications(transaction, list(ids), viewer, self._entities)
 
         entities = await self._database.read(read)
         return [(int(each["id"]), created_ms(int(each["id"])), _encode(each)) for each in entities]

@@ -39,8 +39,8 @@ class Streams:
     def __init__(self, app: web.Application) -> None:
         self.context: Context = app[CONTEXT]
         context, settings = self.context, self.context.settings
-        self.hub = Hub(context.database, context.public_url, context.clock)
-        self._catch_up = CatchUp(self.hub, app[HOME], context.database, settings, context.public_url)
+        self.hub = Hub(context.database, context.entities, context.clock)
+        self._catch_up = CatchUp(self.hub, app[HOME], context.database, settings, context.entities)
         self._reader: LogReader | None = None
         self._drain = app[DRAIN]
         self._tasks = [asyncio.create_task(self._end_at_drain()), asyncio.create_task(self._recheck())]

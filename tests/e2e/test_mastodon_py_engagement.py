@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from mastodon import Mastodon, MastodonAPIError
 
+from tests.integration.contract.valkey import wait_until
+
 SignUp = Callable[[str], Mastodon]
 
 
@@ -53,7 +55,7 @@ def test_a_poll_is_asked_answered_and_shown_at_home(sign_up: SignUp) -> None:
     assert (voted["votes_count"], voted["voters_count"], list(voted["own_votes"])) == (2, 1, [0, 2])
     (shown,) = bob.timeline_home()
     assert (shown["poll"]["voted"], shown["poll"]["votes_count"]) == (True, 2)
-    assert ann.poll(asked["poll"]["id"])["options"][0]["votes_count"] == 1
+    wait_until(lambda: ann.poll(asked["poll"]["id"])["options"][0]["votes_count"] == 1, "the author sees the vote", 30)
     with pytest.raises(MastodonAPIError, match="already voted"):
         bob.poll_vote(asked["poll"]["id"], 1)
     edited = ann.status_update(asked["id"], "what else?", poll=ann.make_poll(["water", "juice"], expires_in=600))

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -161,6 +161,15 @@ class Api:
         """Follow somebody; the relationship."""
         entity: dict[str, Any] = (await self.post(f"/api/v1/accounts/{followee.id}/follow", follower)).ok()
         return entity
+
+    async def once(self, path: str, who: Person | None, shows: Callable[[Any], bool]) -> Any:
+        """What is at a path, once the flows have passed what makes it show something."""
+        for _ in range(300):
+            seen = (await self.get(path, who)).ok()
+            if shows(seen):
+                return seen
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{path} never showed it: {seen}")
 
     async def home_from_redis(self, viewer: Person) -> Any:
         """The viewer's home timeline, once it is warm and the flows have passed what the viewer wrote."""

@@ -12,16 +12,20 @@ import psycopg
 
 from api.database import Database
 from api.document_cache import DocumentCache
+from api.documents import Documents
 from api.effects import run
+from api.entities import Entities
 from api.home import HomeTimelines
 from api.read_your_writes import OwnWrites
 from api.redis_client import RedisAddress, RedisClient
 from api.redis_tracking import RedisTracking
+from api.shared_facts import HomeCache
+from api.stored_reads import StoredReads
 from api.timelines import open_home
 from fanline.clock import ManualClock, SystemClock
 from fanline.database import open_async_pool
 from fanline.settings import Settings
-from readmodels import readiness
+from readmodels import incremental, readiness
 from readmodels.home_rules import Page
 
 PUBLIC_URL = "http://localhost:8080"
@@ -176,6 +180,7 @@ class Home:
     """Home timelines with all their parts, as an API process has them."""
 
     timelines: HomeTimelines
+    entities: Entities
     redis: RedisClient
     database: Database
     own_writes: OwnWrites
@@ -192,10 +197,16 @@ async def home_timelines(
     database = Database(pool)
     redis = RedisClient(RedisAddress.from_url(redis_url), cluster=cluster, timeout=settings.redis_timeout_seconds)
     own_writes = OwnWrites(redis, database, Standstill)
-    timelines, tracking, cache = open_home(redis, database, own_writes, settings, PUBLIC_URL, clock or SystemClock())
+    incremental.use_dialect(settings.database_dialect)
+    cache = HomeCache(settings.document_cache_mb << 20)
+    documents = Documents(redis, cache, database, PUBLIC_URL)
+    timelines, tracking = open_home(
+        redis, cache, documents, database, own_writes, settings, PUBLIC_URL, clock or SystemClock()
+    )
+    entities = Entities(StoredReads(documents, own_writes), PUBLIC_URL)
     task = asyncio.create_task(tracking.run())
     try:
-        yield Home(timelines, redis, database, own_writes, tracking, cache)
+        yield Home(timelines, entities, redis, database, own_writes, tracking, cache)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

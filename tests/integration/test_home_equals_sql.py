@@ -9,14 +9,12 @@ import msgspec
 import psycopg
 import pytest
 
-from api.entities import load_statuses
 from benchmarks.servers import Valkey, postgres, valkey, valkey_cluster
 from fanline import metrics
 from fanline.settings import Settings
 from readmodels.flags import KEPT
 from readmodels.home_rules import Page
 from tests.integration.home_world import (
-    PUBLIC_URL,
     Home,
     World,
     add_poll,
@@ -113,7 +111,7 @@ async def test_the_joined_bytes_say_what_the_entities_say(settings: Settings, se
             shown = msgspec.json.decode((await home.timelines.read(viewer, Page(40))).body)
             ids = [int(status["id"]) for status in shown]
             entities = await home.database.read(
-                lambda transaction, ids=ids, viewer=viewer: load_statuses(transaction, ids, viewer, PUBLIC_URL)
+                lambda transaction, ids=ids, viewer=viewer: home.entities.statuses(transaction, ids, viewer, fresh=True)
             )
             assert shown == entities
             filtered += sum(1 for status in shown if status["filtered"])
