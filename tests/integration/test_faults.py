@@ -72,14 +72,12 @@ def wipe_redis(system: Stack) -> None:
 
 FAULTS = [
     kill("timelines"),
-    kill("followers"),
-    kill("cards"),
+    kill("followers", "cards"),
     kill("engagement", "notifications", "search", "trends", "aggregates", "dispatcher"),
     kill("api"),
     kill("connect"),
     kill("kafka"),
-    kill("registry"),
-    kill("opensearch"),
+    kill("registry", "opensearch"),
     kill("valkey"),
     restart("postgres"),
     wipe_redis,

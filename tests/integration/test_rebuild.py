@@ -85,10 +85,9 @@ def test_every_model_is_rebuilt_switched_rolled_back_and_freed_under_load_and_st
                 said = system.fanline("rebuild", model).stdout
                 assert "is kept for a rollback" in said, said
                 assert load(stores, model).written == before.serving
-            for model in MODELS:
+            for model, rebuilt in rebuildable(system.settings).items():
                 switched = load(stores, model)
-                system.fanline("rebuild", model, "--rollback")
-                rolled_back = load(stores, model)
+                rolled_back = run.roll_back(stores, rebuilt)
                 assert (rolled_back.serving, rolled_back.written) == (switched.written, switched.serving)
         finally:
             over.set()
@@ -98,13 +97,13 @@ def test_every_model_is_rebuilt_switched_rolled_back_and_freed_under_load_and_st
     assert outcome.failures == []
     system.fanline("audit", "--prefix", "rebuilt")
     # The generation that was kept is equal, too.
-    for model in MODELS:
-        system.fanline("rebuild", model, "--rollback")
+    for rebuilt in rebuildable(system.settings).values():
+        run.roll_back(stores, rebuilt)
     system.fanline("audit", "--prefix", "rebuilt")
-    for model in MODELS:
-        said = system.fanline("rebuild", model, "--free").stdout
-        assert load(stores, model).written is None, said
-        for prefix in rebuildable(system.settings)[model].prefixes:
+    for model, rebuilt in rebuildable(system.settings).items():
+        asyncio.run(run.free(stores, rebuilt, waiter(system.settings, 120)))
+        assert load(stores, model).written is None
+        for prefix in rebuilt.prefixes:
             assert not list(stores.scan(generations.pattern(prefix, load(stores, model).serving - 1)))
     system.fanline("audit", "--prefix", "rebuilt")
 
@@ -140,6 +139,9 @@ def test_an_interrupted_rebuild_goes_on_where_it_was(system: Stack, stores: Stor
     assert run.build(stores, cards, lambda state: seen.append(state.done)).step == COMPARE
     assert seen[0] > stopped.done
     assert "is kept for a rollback" in system.fanline("rebuild", "cards", "--keep-hours", "0").stdout
+    kept = load(stores, "cards")
+    system.fanline("rebuild", "cards", "--rollback")
+    assert load(stores, "cards").serving == kept.written
     assert "freed generation" in system.fanline("rebuild", "--free").stdout
 
 
