@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from connectors.flows import FLOWS, metrics_port
+from connectors.flows import FLOWS, UNHURRIED, metrics_port
 from fanline.addresses import audit_metrics_port
 from fanline.settings import Settings
 from stack import configuration
@@ -49,6 +49,7 @@ class Process:
     flow: str = ""  # of a dataflow: which one it runs, and which instance of it
     instance: int = 0
     unprivileged: bool = False  # refuses to run as root
+    gives_way: bool = False  # to the others, where the cores are busy: nobody waits for it
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ def _dataflow(settings: Settings, flow: str, instance: int, instances: int) -> P
         supervised=True,
         flow=flow,
         instance=instance,
+        gives_way=flow in UNHURRIED,
     )
 
 
@@ -255,6 +257,7 @@ def _audit(settings: Settings) -> tuple[Process, ...]:
             needs=("valkey", "migrate", "topics", "schemas"),
             environment={"FANLINE_METRICS_PORT": str(port)},
             supervised=True,
+            gives_way=True,
         ),
     )
 
