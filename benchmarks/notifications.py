@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.request import urlopen
 from uuid import UUID, uuid4
@@ -40,6 +41,10 @@ LIKES = 60_000
 LIKES_A_POST = LIKES // POSTS
 # The last ones are not counted: the worker is then no longer full.
 MEASURED = LIKES - 5_000
+# Ten likes a millisecond. Were they all of one moment, they would compete for the ids of one millisecond.
+BETWEEN_LIKES = timedelta(microseconds=100)
+# Being asked costs the worker some milliseconds.
+LOOK_SECONDS = 0.25
 PARTITIONS = {"FANLINE_KAFKA_PARTITIONS": "1"}
 
 Like = tuple[UUID, int, UUID]
@@ -77,7 +82,9 @@ def prepare(connection: psycopg.Connection[Any], encode: EventEncoder) -> list[L
         for step in range(LIKES_A_POST)
         for number, (post, author, _) in enumerate(posts)
     ]
-    copy(connection, "likes (user_id, post_id)", [(who, post) for who, post, _ in likes])
+    first = datetime.now(UTC) - LIKES * BETWEEN_LIKES
+    rows_of_likes = [(who, post, first + number * BETWEEN_LIKES) for number, (who, post, _) in enumerate(likes)]
+    copy(connection, "likes (user_id, post_id, created_at)", rows_of_likes)
     events = [(uuid4(), encode.encode("engagement.recorded", event(*like)), str(like[1])) for like in likes]
     columns = "outbox (id, aggregatetype, aggregateid, type, payload)"
     name = "engagement.recorded"
@@ -115,7 +122,7 @@ def store(environment: Mapping[str, str]) -> float:
             found = metric(f"http://127.0.0.1:{port}/metrics", "fanline_notifications_total")
             if found:
                 seen.append((time.perf_counter(), found))
-            time.sleep(0.05)
+            time.sleep(LOOK_SECONDS)
     finally:
         flow.terminate()
         flow.wait(30)

@@ -23,7 +23,7 @@ from dataflows.effects import Performer
 from fanline.metrics import NOTIFICATIONS
 from fanline.settings import Settings, get_settings
 from readmodels import notification_rows as rows
-from readmodels.notification_rules import Candidate, Look, look_at
+from readmodels.notification_rules import Hint, Look, hints
 from schemas.registry import EventEncoder, encoder
 from sinks.single_part import output
 from sinks.sql import SqlSink, SqlTransactions
@@ -33,15 +33,14 @@ NAME = "notifications"
 # Somebody who has voted waits for the result: about a second is at once.
 POLL_SECONDS = 1.0
 
-Found = tuple[Look, int | None]
+Found = tuple[Sequence[Hint], int | None]
 """Where a record says to look, and the transaction of a row change."""
 
 
 def found(event: Event) -> Found | None:
     """Where to look after a record; None where nothing can be."""
-    look = Look()
-    look_at(look, event.name, event.fields)
-    return None if look == Look() else (look, event.fields.get("__source_txId"))
+    told = hints(event.name, event.fields)
+    return (told, event.fields.get("__source_txId")) if told else None
 
 
 @dataclass(slots=True)
@@ -49,7 +48,7 @@ class Work:
     """What has to be written for a batch."""
 
     look: Look
-    candidates: Sequence[Candidate]
+    prepared: rows.Prepared
     wanted: Sequence[tuple[int, str]]
     """Posts that any number of people may have to be told of."""
 
@@ -68,17 +67,18 @@ class Notifications:
     def read(self, batch: Sequence[Found]) -> Work:
         """What a batch tells of and is there now."""
         look = Look()
-        for part, _ in batch:
-            look.add(part)
+        for told, _ in batch:
+            look.note(told)
         transactions = {transaction for _, transaction in batch if transaction is not None}
         if transactions:
             self.performer.wait_until_visible(transactions)
-        return Work(look, self.performer.run(rows.find(look)), self.performer.run(rows.wanted(look)))
+        prepared = rows.prepare(self.performer.run(rows.find(look)), self._encode)
+        return Work(look, prepared, self.performer.run(rows.wanted(look)))
 
     def write(self, work: Work) -> None:
         """Writes it; repeating it changes nothing."""
         # What was read may have gone meanwhile: then it is read again, in the transaction.
-        first = iter([partial(rows.store, work.look, work.candidates, self._encode)])
+        first = iter([partial(rows.store, work.look, work.prepared, self._encode)])
         again = partial(rows.record, work.look, (), self._encode)
         NOTIFICATIONS.inc(self._writer.run(lambda: next(first, again)()))
         for post_id, kind in work.wanted:

@@ -13,51 +13,51 @@ from readmodels.notification_rules import Look, Told
 _FOUND = """
   SELECT p.author_id AS user_id, 'favourite' AS type, l.user_id AS from_account_id, p.id AS post_id,
          NULL::uuid AS report_id, NULL::uuid AS moderation_action_id, l.created_at AS happened_at
-  FROM unnest(%(favouriters)s::uuid[], %(favourites)s::bigint[]) AS e (user_id, post_id)
+  FROM unnest(%(favouriters)b::uuid[], %(favourites)b::bigint[]) AS e (user_id, post_id)
   JOIN likes l ON l.user_id = e.user_id AND l.post_id = e.post_id
   JOIN posts p ON p.id = l.post_id
   UNION ALL
   SELECT p.author_id, 'reblog', r.author_id, p.id, NULL, NULL, r.created_at
   FROM posts r JOIN posts p ON p.id = r.repost_of_id
-  WHERE r.id = ANY(%(reposts)s::bigint[])
+  WHERE r.id = ANY(%(reposts)b::bigint[])
   UNION ALL
   SELECT m.account_id, 'mention', p.author_id, p.id, NULL, NULL, coalesce(p.edited_at, p.created_at)
   FROM posts p JOIN post_mentions m ON m.post_id = p.id
-  WHERE p.id = ANY(%(posts)s::bigint[])
+  WHERE p.id = ANY(%(posts)b::bigint[])
   UNION ALL
   SELECT p.in_reply_to_account_id, 'mention', p.author_id, p.id, NULL, NULL, p.created_at
   FROM posts p
-  WHERE p.id = ANY(%(posts)s::bigint[]) AND p.in_reply_to_account_id IS NOT NULL
+  WHERE p.id = ANY(%(posts)b::bigint[]) AND p.in_reply_to_account_id IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM post_mentions m
                     WHERE m.post_id = p.id AND m.account_id = p.in_reply_to_account_id)
   UNION ALL
   SELECT t.user_id, t.type, p.author_id, p.id, NULL, NULL,
          CASE t.type WHEN 'update' THEN p.edited_at WHEN 'status' THEN p.created_at
                      ELSE CASE WHEN poll.expires_at <= clock_timestamp() THEN poll.expires_at END END
-  FROM unnest(%(told)s::uuid[], %(told_types)s::text[], %(told_posts)s::bigint[]) AS t (user_id, type, post_id)
+  FROM unnest(%(told)b::uuid[], %(told_types)b::text[], %(told_posts)b::bigint[]) AS t (user_id, type, post_id)
   JOIN posts p ON p.id = t.post_id
   LEFT JOIN polls poll ON poll.post_id = p.id
   UNION ALL
   SELECT f.followee_id, 'follow', f.follower_id, NULL, NULL, NULL, f.created_at
-  FROM unnest(%(followers)s::uuid[], %(followees)s::uuid[]) AS e (follower_id, followee_id)
+  FROM unnest(%(followers)b::uuid[], %(followees)b::uuid[]) AS e (follower_id, followee_id)
   JOIN follows f ON f.follower_id = e.follower_id AND f.followee_id = e.followee_id
   UNION ALL
   SELECT f.followee_id, 'follow_request', f.follower_id, NULL, NULL, NULL, f.created_at
-  FROM unnest(%(requesters)s::uuid[], %(requested)s::uuid[]) AS e (follower_id, followee_id)
+  FROM unnest(%(requesters)b::uuid[], %(requested)b::uuid[]) AS e (follower_id, followee_id)
   JOIN follow_requests f ON f.follower_id = e.follower_id AND f.followee_id = e.followee_id
   UNION ALL
   SELECT a.target_id, 'moderation_warning', a.target_id, NULL, NULL, a.id, a.created_at
   FROM moderation_actions a
-  WHERE a.id = ANY(%(actions)s::uuid[])
+  WHERE a.id = ANY(%(actions)b::uuid[])
     AND a.action IN ('none', 'warn', 'sensitive', 'silence', 'suspend', 'delete_post')
   UNION ALL
   SELECT i.user_id, 'admin.report', r.reporter_id, NULL, r.id, NULL, r.created_at
   FROM reports r CROSS JOIN identities i
-  WHERE r.id = ANY(%(reports)s::uuid[]) AND i.role IN ('moderator', 'admin') AND i.created_at <= r.created_at
+  WHERE r.id = ANY(%(reports)b::uuid[]) AND i.role IN ('moderator', 'admin') AND i.created_at <= r.created_at
   UNION ALL
   SELECT i.user_id, 'admin.sign_up', u.id, NULL, NULL, NULL, u.created_at
   FROM users u CROSS JOIN identities i
-  WHERE u.id = ANY(%(sign_ups)s::uuid[]) AND i.role = 'admin' AND i.created_at <= u.created_at
+  WHERE u.id = ANY(%(sign_ups)b::uuid[]) AND i.role = 'admin' AND i.created_at <= u.created_at
 """
 
 CANDIDATES = f"""
@@ -65,8 +65,6 @@ WITH found AS ({_FOUND})
 SELECT c.user_id, c.type, c.from_account_id, c.post_id, c.report_id, c.moderation_action_id, c.happened_at,
        recipient.suspended_at IS NOT NULL AS recipient_suspended,
        sender.suspended_at IS NOT NULL AS sender_suspended,
-       sender.silenced_at IS NOT NULL AS sender_limited,
-       sender.created_at AS sender_since,
        c.post_id IS NULL OR p.visibility IN ('public', 'unlisted') OR p.author_id = c.user_id
        OR EXISTS (SELECT 1 FROM post_mentions m WHERE m.post_id = p.id AND m.account_id = c.user_id)
        OR (p.visibility = 'private'
@@ -84,32 +82,39 @@ SELECT c.user_id, c.type, c.from_account_id, c.post_id, c.report_id, c.moderatio
            AS conversation_muted,
        c.type IN ('mention', 'status', 'update')
        AND EXISTS (SELECT 1 FROM filters h WHERE h.user_id = c.user_id AND h.action = 'hide') AS hidden,
-       policy.user_id IS NOT NULL AS has_policy,
-       policy.for_not_following, policy.for_not_followers, policy.for_new_accounts, policy.for_private_mentions,
-       policy.for_limited_accounts,
-       policy.user_id IS NOT NULL
-       AND EXISTS (SELECT 1 FROM follows f WHERE f.follower_id = c.user_id AND f.followee_id = c.from_account_id)
-           AS following,
-       CASE WHEN policy.user_id IS NOT NULL THEN
-         (SELECT f.created_at FROM follows f WHERE f.follower_id = c.from_account_id AND f.followee_id = c.user_id)
-       END AS followed_since,
-       policy.user_id IS NOT NULL
-       AND EXISTS (SELECT 1 FROM notification_permissions n
-                   WHERE n.user_id = c.user_id AND n.from_account_id = c.from_account_id) AS permitted,
-       c.type = 'mention' AND p.visibility = 'direct'
-       AND (p.in_reply_to_account_id IS DISTINCT FROM c.user_id
-            OR NOT EXISTS (SELECT 1 FROM post_mentions m
-                           WHERE m.post_id = p.in_reply_to_id AND m.account_id = c.from_account_id))
-           AS unasked_private_mention
+       EXISTS (SELECT 1 FROM notification_policies policy WHERE policy.user_id = c.user_id) AS has_policy
 FROM found c
 JOIN users recipient ON recipient.id = c.user_id
 JOIN users sender ON sender.id = c.from_account_id
 LEFT JOIN posts p ON p.id = c.post_id
-LEFT JOIN notification_policies policy ON policy.user_id = c.user_id
 WHERE c.happened_at IS NOT NULL
   AND (c.user_id <> c.from_account_id OR c.type IN ('poll', 'moderation_warning'))
 """
-"""`hidden` is true where a filter that hides might hide the post; whether one does is looked at apart."""
+"""`hidden` is true where a filter that hides might hide the post. Whether one does is looked at apart, and so are
+policies: hardly anybody has one, and they look at much."""
+
+POLICIES = """
+SELECT e.number, sender.silenced_at IS NOT NULL AS sender_limited, sender.created_at AS sender_since,
+       policy.for_not_following, policy.for_not_followers, policy.for_new_accounts, policy.for_private_mentions,
+       policy.for_limited_accounts,
+       EXISTS (SELECT 1 FROM follows f WHERE f.follower_id = e.user_id AND f.followee_id = e.from_account_id)
+           AS following,
+       (SELECT f.created_at FROM follows f WHERE f.follower_id = e.from_account_id AND f.followee_id = e.user_id)
+           AS followed_since,
+       EXISTS (SELECT 1 FROM notification_permissions n
+               WHERE n.user_id = e.user_id AND n.from_account_id = e.from_account_id) AS permitted,
+       e.type = 'mention' AND p.visibility = 'direct'
+       AND (p.in_reply_to_account_id IS DISTINCT FROM e.user_id
+            OR NOT EXISTS (SELECT 1 FROM post_mentions m
+                           WHERE m.post_id = p.in_reply_to_id AND m.account_id = e.from_account_id))
+           AS unasked_private_mention
+FROM unnest(%(number)b::bigint[], %(user_id)b::uuid[], %(type)b::text[], %(from_account_id)b::uuid[],
+            %(post_id)b::bigint[]) AS e (number, user_id, type, from_account_id, post_id)
+JOIN notification_policies policy ON policy.user_id = e.user_id
+JOIN users sender ON sender.id = e.from_account_id
+LEFT JOIN posts p ON p.id = e.post_id
+"""
+"""What the recipients' policies look at, of candidates by their number."""
 
 FILTERED_TEXTS = f"""
 SELECT e.user_id, e.post_id, p.text, p.spoiler_text, {filters_sql("e.user_id")} AS filters,
@@ -178,24 +183,24 @@ WHERE (polls_told.ended_at, polls_told.poll_id) < (excluded.ended_at, excluded.p
 INSERT = """
 INSERT INTO notifications (id, user_id, type, from_account_id, post_id, report_id, moderation_action_id, group_key,
                            filtered, created_at, dismissed_at, cause)
-SELECT * FROM unnest(%(id)s::bigint[], %(user_id)s::uuid[], %(type)s::text[], %(from_account_id)s::uuid[],
-                     %(post_id)s::bigint[], %(report_id)s::uuid[], %(moderation_action_id)s::uuid[],
-                     %(group_key)s::text[], %(filtered)s::boolean[], %(created_at)s::timestamptz[],
-                     %(dismissed_at)s::timestamptz[], %(cause)s::bigint[])
+SELECT * FROM unnest(%(id)b::bigint[], %(user_id)b::uuid[], %(type)b::text[], %(from_account_id)b::uuid[],
+                     %(post_id)b::bigint[], %(report_id)b::uuid[], %(moderation_action_id)b::uuid[],
+                     %(group_key)b::text[], %(filtered)b::boolean[], %(created_at)b::timestamptz[],
+                     %(dismissed_at)b::timestamptz[], %(cause)b::bigint[])
 ON CONFLICT DO NOTHING
 RETURNING id
 """
 """The ids that were inserted; the others are there already, as the same cause or as another one's id."""
 
 KNOWN = """
-SELECT n.user_id, n.cause FROM unnest(%(user_id)s::uuid[], %(cause)s::bigint[]) AS e (user_id, cause)
+SELECT n.user_id, n.cause FROM unnest(%(user_id)b::uuid[], %(cause)b::bigint[]) AS e (user_id, cause)
 JOIN notifications n ON n.user_id = e.user_id AND n.cause = e.cause
 """
 
 # As in Mastodon the news of an edit replaces that of the edit before.
 REPLACE_UPDATES = """
 UPDATE notifications SET dismissed_at = clock_timestamp()
-WHERE id IN (SELECT old.id FROM unnest(%(ids)s::bigint[]) AS e (id)
+WHERE id IN (SELECT old.id FROM unnest(%(ids)b::bigint[]) AS e (id)
              JOIN notifications new ON new.id = e.id
              JOIN notifications old ON old.post_id = new.post_id AND old.user_id = new.user_id
                   AND old.type = 'update' AND old.created_at < new.created_at)
@@ -204,8 +209,8 @@ WHERE id IN (SELECT old.id FROM unnest(%(ids)s::bigint[]) AS e (id)
 
 INSERT_EVENTS = """
 INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, traceparent)
-SELECT e.id, 'notification.dispatched', e.key, 'notification.dispatched', e.payload, NULL
-FROM unnest(%(ids)s::uuid[], %(keys)s::text[], %(payloads)s::bytea[]) AS e (id, key, payload)
+SELECT gen_random_uuid(), 'notification.dispatched', e.key, 'notification.dispatched', e.payload, NULL
+FROM unnest(%(keys)b::text[], %(payloads)b::bytea[]) AS e (key, payload)
 """
 
 # A notification goes when what it tells of has gone; what has come again since is another one.

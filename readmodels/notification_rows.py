@@ -6,15 +6,16 @@ that use them, as `CANDIDATES` looks again.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from readmodels import notification_queries as queries
 from readmodels.effects import Effects, Query
 from readmodels.filters import hides, parse_filters
-from readmodels.notification_rules import Candidate, Decision, Look, Told, cause, decide, identifier
+from readmodels.notification_rules import Candidate, Fact, Look, Told, fact, identifier_of
 from readmodels.notifications import group_key
 
 RECIPIENTS_A_PAGE = 2_000
@@ -22,10 +23,43 @@ RECIPIENTS_A_PAGE = 2_000
 
 POLLS_A_TURN = 50
 
+# The columns of `CANDIDATES`; those of `POLICIES` are the rest.
+_ALWAYS = itemgetter(*(name for name in Candidate._fields if name not in Candidate._field_defaults))
+
 Encode = Callable[[str, dict[str, Any]], bytes]
 """Encodes an event by its name (schemas/registry.py)."""
 
-Row = dict[str, Any]
+
+class Row(NamedTuple):
+    """A row of `notifications`: the parameters of `INSERT`, an element of each."""
+
+    id: int
+    user_id: UUID
+    type: str
+    from_account_id: UUID
+    post_id: int | None
+    report_id: UUID | None
+    moderation_action_id: UUID | None
+    group_key: str
+    filtered: bool
+    created_at: datetime
+    dismissed_at: datetime | None
+    cause: int
+
+
+class Draft(NamedTuple):
+    """A row to insert, and the event that tells its recipient; None if nobody is told."""
+
+    row: Row
+    recipient: str
+    event: bytes | None
+
+
+class Prepared(NamedTuple):
+    """What is to be stored: facts by what makes them one, and their first drafts."""
+
+    facts: dict[tuple[UUID, int], Fact]
+    drafts: list[Draft]
 
 
 class Ended(NamedTuple):
@@ -66,7 +100,7 @@ def polls_told(last: Ended) -> Effects[None]:
 def record(look: Look, told: Iterable[Told], encode: Encode) -> Effects[int]:
     """Writes the notifications of what is there now and removes those of what is not; how many rows are new."""
     candidates = yield from find(look, told)
-    return (yield from store(look, candidates, encode))
+    return (yield from store(look, prepare(candidates, encode), encode))
 
 
 def find(look: Look, told: Iterable[Told] = ()) -> Effects[list[Candidate]]:
@@ -74,15 +108,23 @@ def find(look: Look, told: Iterable[Told] = ()) -> Effects[list[Candidate]]:
     parameters = queries.candidate_parameters(look, told)
     if not any(parameters.values()):
         return []
-    candidates = [Candidate(**row) for row in (yield Query(queries.CANDIDATES, parameters))]
-    return (yield from _filtered(candidates))
+    candidates = [Candidate(*_ALWAYS(row)) for row in (yield Query(queries.CANDIDATES, parameters))]
+    return (yield from _with_policies((yield from _filtered(candidates))))
 
 
-def store(look: Look, candidates: Iterable[Candidate], encode: Encode) -> Effects[int]:
+def prepare(candidates: Iterable[Candidate], encode: Encode) -> Prepared:
+    """What is found, ready to be stored: all that needs no database, so that a transaction does not wait for it."""
+    # The same fact may be told of by several events of one batch.
+    facts = {each.key: each for each in map(fact, candidates)}
+    return Prepared(facts, _drafts(facts.values(), 0, encode))
+
+
+def store(look: Look, prepared: Prepared, encode: Encode) -> Effects[int]:
     """Writes what was found and removes the notifications of what is gone; how many rows are new."""
-    inserted = yield from _insert(candidates, encode)
+    written = yield from _insert(prepared, encode)
+    yield from _tell(written)
     yield from _withdraw(look)
-    return inserted
+    return len(written)
 
 
 def _filtered(candidates: list[Candidate]) -> Effects[list[Candidate]]:
@@ -108,78 +150,87 @@ def _filtered(candidates: list[Candidate]) -> Effects[list[Candidate]]:
     ]
 
 
-def _insert(candidates: Iterable[Candidate], encode: Encode) -> Effects[int]:
-    # The same fact may be told of by several events of one batch.
-    waiting = {(each.user_id, cause(each)): each for each in candidates}
-    decisions = {key: decide(each) for key, each in waiting.items()}
-    written: list[Row] = []
+def _with_policies(candidates: list[Candidate]) -> Effects[list[Candidate]]:
+    """The candidates with what the recipients' policies look at; of whose policy has gone meanwhile without one."""
+    concerned = {number: each for number, each in enumerate(candidates) if each.has_policy}
+    if not concerned:
+        return candidates
+    names = ("user_id", "type", "from_account_id", "post_id")
+    parameters = {name: [getattr(each, name) for each in concerned.values()] for name in names}
+    facts = {
+        row["number"]: {name: row[name] for name in Candidate._field_defaults}
+        for row in (yield Query(queries.POLICIES, {"number": list(concerned), **parameters}))
+    }
+    return [
+        each._replace(**facts.get(number, {"has_policy": False})) if number in concerned else each
+        for number, each in enumerate(candidates)
+    ]
+
+
+def _insert(prepared: Prepared, encode: Encode) -> Effects[list[Draft]]:
+    """Inserts the rows whose cause is not there yet, at the first probe that is free; these rows."""
+    waiting, drafts = prepared
+    written: list[Draft] = []
     probe = 0
     while waiting:
-        rows = list(_rows(waiting, decisions, probe))
-        inserted = {row["id"] for row in (yield Query(queries.INSERT, _columns(rows)))}
-        written += [row for row in rows if row["id"] in inserted]
-        done = {_key(row) for row in rows if row["id"] in inserted}
-        left = [row for row in rows if row["id"] not in inserted]
-        if left:
-            parameters = {"user_id": [row["user_id"] for row in left], "cause": [row["cause"] for row in left]}
-            done |= {_key(row) for row in (yield Query(queries.KNOWN, parameters))}
+        rows = [draft.row for draft in drafts]
+        columns = dict(zip(Row._fields, map(list, zip(*rows, strict=True)), strict=True))
+        inserted = {row["id"] for row in (yield Query(queries.INSERT, columns))}
+        if len(inserted) == len(waiting):
+            return written + drafts
+        written += [draft for draft in drafts if draft.row.id in inserted]
+        done = {(row.user_id, row.cause) for row in rows if row.id in inserted}
+        if left := [row for row in rows if row.id not in inserted]:
+            parameters = {"user_id": [row.user_id for row in left], "cause": [row.cause for row in left]}
+            done |= {(row["user_id"], row["cause"]) for row in (yield Query(queries.KNOWN, parameters))}
         waiting = {key: each for key, each in waiting.items() if key not in done}
         probe += 1
-    yield from _tell([row for row in written if decisions[_key(row)] == "accept"], encode)
-    return len(written)
+        drafts = _drafts(waiting.values(), probe, encode)
+    return written
 
 
-def _rows(
-    candidates: dict[tuple[UUID, int], Candidate], decisions: dict[tuple[UUID, int], Decision], probe: int
-) -> Iterator[Row]:
-    """The rows at a probe, without those whose id an earlier one of the batch has."""
+def _drafts(facts: Iterable[Fact], probe: int, encode: Encode) -> list[Draft]:
+    """The facts at a probe, without those whose id an earlier one of the batch has."""
     now = datetime.now(UTC)
-    taken: set[int] = set()
-    for key, candidate in candidates.items():
-        number = identifier(candidate, probe)
-        if number in taken:
-            continue
-        taken.add(number)
-        decision = decisions[key]
-        yield {
-            "id": number,
-            "user_id": candidate.user_id,
-            "type": candidate.type,
-            "from_account_id": candidate.from_account_id,
-            "post_id": candidate.post_id,
-            "report_id": candidate.report_id,
-            "moderation_action_id": candidate.moderation_action_id,
-            "group_key": group_key(candidate.type, number, candidate.post_id, candidate.happened_at),
-            "filtered": decision == "filter",
-            "created_at": candidate.happened_at,
-            "dismissed_at": now if decision == "drop" else None,
-            "cause": key[1],
-        }
+    taken: dict[int, Draft] = {}
+    for each in facts:
+        number = identifier_of(each, probe)
+        if number not in taken:
+            taken[number] = _draft(each, number, now, encode)
+    return list(taken.values())
 
 
-def _tell(rows: Sequence[Row], encode: Encode) -> Effects[None]:
-    """Replaces the news of earlier edits and writes the events."""
-    if updates := [row["id"] for row in rows if row["type"] == "update"]:
-        yield Query(queries.REPLACE_UPDATES, {"ids": updates})
-    if rows:
-        parameters = {
-            "ids": [uuid4() for _ in rows],
-            "keys": [str(row["user_id"]) for row in rows],
-            "payloads": [encode("notification.dispatched", _event(row)) for row in rows],
-        }
-        yield Query(queries.INSERT_EVENTS, parameters)
-
-
-def _event(row: Row) -> dict[str, Any]:
-    return {
-        "notification_id": str(row["id"]),
-        "account_id": str(row["user_id"]),
-        "type": row["type"],
-        "from_account_id": str(row["from_account_id"]),
-        "post_id": None if row["post_id"] is None else str(row["post_id"]),
-        "created_at": row["created_at"],
-        "group_key": row["group_key"],
+def _draft(fact: Fact, number: int, now: datetime, encode: Encode) -> Draft:
+    candidate, decision = fact.candidate, fact.decision
+    user_id, kind, from_account_id, post_id, report_id, moderation_action_id, happened_at = candidate[:7]
+    key = group_key(kind, number, post_id, happened_at)
+    row = Row(
+        number, user_id, kind, from_account_id, post_id, report_id, moderation_action_id, key,
+        decision == "filter", happened_at, now if decision == "drop" else None, fact.cause,
+    )  # fmt: skip
+    if decision != "accept":
+        return Draft(row, "", None)
+    recipient = str(user_id)
+    event = {
+        "notification_id": str(number),
+        "account_id": recipient,
+        "type": kind,
+        "from_account_id": fact.sender,
+        "post_id": None if post_id is None else str(post_id),
+        "created_at": fact.happened_us // 1000,
+        "group_key": key,
     }
+    return Draft(row, recipient, encode("notification.dispatched", event))
+
+
+def _tell(written: Sequence[Draft]) -> Effects[None]:
+    """Replaces the news of earlier edits and writes the events."""
+    told = [draft for draft in written if draft.event is not None]
+    if updates := [draft.row.id for draft in told if draft.row.type == "update"]:
+        yield Query(queries.REPLACE_UPDATES, {"ids": updates})
+    if told:
+        parameters = {"keys": [draft.recipient for draft in told], "payloads": [draft.event for draft in told]}
+        yield Query(queries.INSERT_EVENTS, parameters)
 
 
 def _withdraw(look: Look) -> Effects[None]:
@@ -200,11 +251,3 @@ def _withdraw(look: Look) -> Effects[None]:
     if look.blocks:
         blockers, blocked = zip(*look.blocks, strict=True)
         yield Query(queries.DISMISS_BLOCKED, {"blockers": list(blockers), "blocked": list(blocked)})
-
-
-def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _key(row: Row) -> tuple[UUID, int]:
-    return row["user_id"], row["cause"]

@@ -12,9 +12,9 @@ same millisecond, and after `PROBES_A_MS` of them those of the next one, which e
 people.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -65,10 +65,10 @@ class Look:
     blocks: set[tuple[UUID, UUID]] = field(default_factory=set)
     """(blocker, blocked)"""
 
-    def add(self, other: "Look") -> None:
+    def note(self, hints: Iterable["Hint"]) -> None:
         """Look there as well."""
-        for each in fields(self):
-            getattr(self, each.name).update(getattr(other, each.name))
+        for name, what in hints:
+            getattr(self, name).add(what)
 
 
 class Told(NamedTuple):
@@ -80,7 +80,10 @@ class Told(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """Something to tell somebody, with all that decides whether they are told; a row of `CANDIDATES`."""
+    """Something to tell somebody, with all that decides whether they are told.
+
+    A row of `CANDIDATES`, and of `POLICIES` where the recipient has one.
+    """
 
     user_id: UUID
     type: str
@@ -91,8 +94,6 @@ class Candidate(NamedTuple):
     happened_at: datetime
     recipient_suspended: bool
     sender_suspended: bool
-    sender_limited: bool
-    sender_since: datetime
     visible: bool
     """The recipient may see the post."""
     blocked: bool
@@ -103,54 +104,59 @@ class Candidate(NamedTuple):
     hidden: bool
     """A filter of the recipient's hides the post."""
     has_policy: bool
-    for_not_following: Decision
-    for_not_followers: Decision
-    for_new_accounts: Decision
-    for_private_mentions: Decision
-    for_limited_accounts: Decision
-    following: bool
-    followed_since: datetime | None
+    """Without one nothing that follows is asked for."""
+    sender_limited: bool = False
+    sender_since: datetime = datetime.min.replace(tzinfo=UTC)
+    for_not_following: Decision = "accept"
+    for_not_followers: Decision = "accept"
+    for_new_accounts: Decision = "accept"
+    for_private_mentions: Decision = "accept"
+    for_limited_accounts: Decision = "accept"
+    following: bool = False
+    followed_since: datetime | None = None
     """Since when the sender follows the recipient."""
-    permitted: bool
-    unasked_private_mention: bool
+    permitted: bool = False
+    unasked_private_mention: bool = False
     """A direct post that answers nothing of the recipient's."""
 
 
-def look_at(look: Look, name: str, event: Mapping[str, Any]) -> None:
-    """Notes where a record of the topic `name` says to look: a domain event, or a row of `cdc.blocks`.
+Hint = tuple[str, Any]
+"""Something to look at: the name of a set of `Look`, and what belongs into it."""
+
+
+def hints(name: str, event: Mapping[str, Any]) -> Sequence[Hint]:
+    """Where a record of the topic `name` says to look: a domain event, or a row of `cdc.blocks`.
 
     Other records say nothing. Raises `KeyError` or `ValueError` when the record is not as the topic's are.
     """
     match name:
-        case "post.created":
-            if event["repost_of_id"] is not None:
-                look.reposts.add(int(event["post_id"]))
-            else:
-                look.posts.add(int(event["post_id"]))
-                look.published.add(int(event["post_id"]))
-        case "post.updated":
-            look.posts.add(int(event["post_id"]))
-            look.edited.add(int(event["post_id"]))
-        case "post.deleted" if event["repost_of_id"] is not None:
-            look.ended_reposts.add((UUID(event["author_id"]), int(event["repost_of_id"])))
         case "engagement.recorded" if event["kind"] == "favourite":
-            pairs = look.ended_favourites if event["undone"] else look.favourites
-            pairs.add((UUID(event["account_id"]), int(event["post_id"])))
+            ended = event["undone"]
+            pair = UUID(event["account_id"]), int(event["post_id"])
+            return (("ended_favourites" if ended else "favourites", pair),)
+        case "post.created" if event["repost_of_id"] is not None:
+            return (("reposts", int(event["post_id"])),)
+        case "post.created":
+            return (("posts", int(event["post_id"])), ("published", int(event["post_id"])))
+        case "post.updated":
+            return (("posts", int(event["post_id"])), ("edited", int(event["post_id"])))
+        case "post.deleted" if event["repost_of_id"] is not None:
+            return (("ended_reposts", (UUID(event["author_id"]), int(event["repost_of_id"]))),)
         case "follow.created":
-            look.follows.add(_pair(event))
-            look.ended_requests.add(_pair(event))
+            return (("follows", _pair(event)), ("ended_requests", _pair(event)))
         case "follow.deleted":
-            look.ended_follows.add(_pair(event))
+            return (("ended_follows", _pair(event)),)
         case "follow.requested":
-            (look.ended_requests if event["undone"] else look.follow_requests).add(_pair(event))
+            return (("ended_requests" if event["undone"] else "follow_requests", _pair(event)),)
         case "report.created":
-            look.reports.add(UUID(event["report_id"]))
+            return (("reports", UUID(event["report_id"])),)
         case "moderation.recorded":
-            look.actions.add(UUID(event["action_id"]))
+            return (("actions", UUID(event["action_id"])),)
         case "cdc.blocks" if event["__deleted"] != "true":
-            look.blocks.add((UUID(event["blocker_id"]), UUID(event["blocked_id"])))
+            return (("blocks", (UUID(event["blocker_id"]), UUID(event["blocked_id"]))),)
         case "account.created":
-            look.sign_ups.add(UUID(event["account_id"]))
+            return (("sign_ups", UUID(event["account_id"])),)
+    return ()
 
 
 def decide(candidate: Candidate) -> Decision:
@@ -185,19 +191,49 @@ def _policies(c: Candidate) -> Iterable[Decision]:
         yield c.for_not_followers
 
 
+class Fact(NamedTuple):
+    """A candidate with what follows from it alone."""
+
+    candidate: Candidate
+    happened_us: int
+    """Microseconds since the epoch."""
+    sender: str
+    cause: int
+    decision: Decision
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """What a row of `notifications` is unique by: the recipient and the cause."""
+        return self.candidate.user_id, self.cause
+
+
+def fact(candidate: Candidate) -> Fact:
+    """The candidate decided and named."""
+    happened_us, sender = microseconds(candidate.happened_at), str(candidate.from_account_id)
+    return Fact(candidate, happened_us, sender, _cause(candidate, happened_us, sender), decide(candidate))
+
+
 def cause(candidate: Candidate) -> int:
     """The hash of what a notification tells of, as a signed 64-bit number."""
-    c = candidate
-    occurrence = microseconds(c.happened_at) if c.type in RECURRING else 0
-    what = f"{c.type} {c.from_account_id} {c.post_id} {c.report_id} {c.moderation_action_id} {occurrence}"
-    return int.from_bytes(blake2b(what.encode(), digest_size=8).digest(), signed=True)
+    return fact(candidate).cause
 
 
 def identifier(candidate: Candidate, probe: int = 0) -> int:
     """The id of a notification at a probe, counted from 0."""
-    hashed = blake2b(b"%d %s %d" % (cause(candidate), candidate.user_id.bytes, probe), digest_size=2).digest()
-    ms = microseconds(candidate.happened_at) // 1000 + probe // PROBES_A_MS
-    return ms << _ID_BITS | int.from_bytes(hashed)
+    return identifier_of(fact(candidate), probe)
+
+
+def identifier_of(fact: Fact, probe: int = 0) -> int:
+    """The same, of a fact."""
+    named = b"%d %s %d" % (fact.cause, fact.candidate.user_id.bytes, probe)
+    ms = fact.happened_us // 1000 + probe // PROBES_A_MS
+    return ms << _ID_BITS | int.from_bytes(blake2b(named, digest_size=2).digest())
+
+
+def _cause(c: Candidate, happened_us: int, sender: str) -> int:
+    occurrence = happened_us if c.type in RECURRING else 0
+    what = f"{c.type} {sender} {c.post_id} {c.report_id} {c.moderation_action_id} {occurrence}"
+    return int.from_bytes(blake2b(what.encode(), digest_size=8).digest(), signed=True)
 
 
 def microseconds(moment: datetime) -> int:

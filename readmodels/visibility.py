@@ -21,7 +21,7 @@ SELECT NOT EXISTS (
 # An event's outbox row is committed with the rows that it tells of: who sees the one sees the others.
 ALL_RECORDED = """
 SELECT NOT EXISTS (
-  SELECT 1 FROM unnest(%(events)s::uuid[]) AS event (id)
+  SELECT 1 FROM unnest(%(events)b::uuid[]) AS event (id)
   WHERE NOT EXISTS (SELECT 1 FROM outbox o WHERE o.id = event.id)
 ) AS all_recorded
 """

@@ -15,7 +15,7 @@ from fanline.database import connect
 from fanline.ids import TimeOrderedIds
 from readmodels import notification_rows as rows
 from readmodels.effects import Effects, Redis
-from readmodels.notification_rules import Look, look_at
+from readmodels.notification_rules import Look, hints
 from schemas.registry import EventEncoder, encoder
 from tests.conftest import Stack
 from tests.integration.pipeline import decoder
@@ -157,7 +157,7 @@ class Flow:
             ends[topic] = dice.randint(self.offsets[topic], len(events))
             # Now and then from further back, as after a crash before the offsets were committed.
             for event in events[max(0, self.offsets[topic] - dice.choice((0, 0, 3))) : ends[topic]]:
-                look_at(look, topic, event)
+                look.note(hints(topic, event))
         try:
             self._apply(look, dice.choice((None, None, dice.randrange(8))))
         except Crash:
@@ -169,7 +169,7 @@ class Flow:
         look = Look()
         for topic, events in self.world.topics.items():
             for event in events:
-                look_at(look, topic, event)
+                look.note(hints(topic, event))
         self._apply(look, None)
 
     def _apply(self, look: Look, dies_at: int | None) -> None:

@@ -22,7 +22,7 @@ VERBS = (
 _STARTS = re.compile(rf"\s*(?:{'|'.join(VERBS)})\s")
 # English that begins with a verb of SQL, in capitals, is not expected; settings of storage parameters are.
 _NO_STATEMENT = re.compile(r"\s*WITH \(ttl")
-_PARAMETER = re.compile(r"%\((\w+)\)s|%s")
+_PARAMETER = re.compile(r"%\((\w+)\)[sb]|%s")
 _PIECE = re.compile(r"\{(\w*)\}")
 
 # Pieces that are known only when a function runs, by the name that they have there.

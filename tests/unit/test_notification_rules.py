@@ -11,8 +11,8 @@ from readmodels.notification_rules import (
     Look,
     cause,
     decide,
+    hints,
     identifier,
-    look_at,
     microseconds,
 )
 
@@ -142,11 +142,11 @@ POST = {"post_id": "5", "repost_of_id": None, "author_id": B}
 )  # fmt: skip
 def test_an_event_says_where_to_look(name: str, event: dict[str, Any], look: Look) -> None:
     found = Look()
-    look_at(found, name, event)
+    found.note(hints(name, event))
     assert found == look
 
 
 def test_looks_add_up() -> None:
     both = Look(posts={1}, blocks={(ADA, BOB)})
-    both.add(Look(posts={2}, follows={(BOB, ADA)}))
+    both.note([("posts", 2), ("posts", 1), ("follows", (BOB, ADA))])
     assert both == Look(posts={1, 2}, blocks={(ADA, BOB)}, follows={(BOB, ADA)})
