@@ -60,6 +60,7 @@ class Plan:
     crash_at: int = 0
     ready: str = ""  # a file made when the process handles signals
     touch: str = ""  # a file made after the second write
+    refuse: bool = False  # fail in place of the parquet sink's target
 
 
 def mark(message: Message) -> bytes:
@@ -115,6 +116,10 @@ def to_mark(item: Any) -> Any:
 
 def to_rows(messages: Sequence[Message]) -> pa.Table:
     return pa.table({"mark": [mark(message).decode() for message in messages]})
+
+
+def refuse(messages: Sequence[Message]) -> pa.Table:
+    raise FanlineError("The target refuses.")
 
 
 def to_documents(alias: str) -> Callable[[list[Any]], list[IndexWrite | Progress]]:
@@ -185,7 +190,8 @@ def build(plan: Plan) -> Dataflow:
     elif plan.sink == "parquet":
         store = ParquetStore(Path(plan.archive).as_uri())
         generation_of = generations(get_settings(), "contract", GENERATION_CHARACTERS)
-        sink = ParquetSink(lambda: store, to_rows, generation_of, group, rows=700, seconds=0.2)
+        rows = refuse if plan.refuse else to_rows
+        sink = ParquetSink(lambda: store, rows, generation_of, group, rows=700, seconds=0.2)
         output("sink", batches("batches", op.map("records", stream, unwrapped)), crashing(sink, plan))
     else:
         progress = op.filter("progress", stream, lambda item: isinstance(item, Progress))

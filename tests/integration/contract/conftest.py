@@ -27,6 +27,7 @@ from tests.integration.contract import child, valkey
 from tests.integration.contract.child import KEYS, Plan
 from tests.integration.contract.valkey import Valkey, wait_until
 
+MARKS = [b"marks:%d" % number for number in range(KEYS)]
 SINKS = ("redis", "redis-cluster", "batch", "coalescing", "kafka", "parquet", "opensearch", "sql")
 
 
@@ -205,6 +206,25 @@ class Target:
         kind, _, cluster = self.sink.partition("-")
         return Plan(self.bench.flow, [topic], kind, url, bool(cluster), self.topic, self.archive, **more)
 
+    def refusing(self, topic: str) -> tuple[Plan, str]:
+        """A plan whose writes are all refused, for a reason that no repetition mends; a part of what is said of it."""
+        if self.sink == "parquet":
+            return self.plan(topic, refuse=True), "The target refuses."
+        if self.sink == "kafka":
+            return replace(self.plan(topic), out_topic="no topic has blanks"), "Kafka did not take"
+        if self.sink == "sql":
+            self.sql(f"DROP TABLE {self.topic}")
+            return self.plan(topic), "UndefinedTable"
+        if self.sink == "opensearch":
+            client = OpenSearchClient(self.bench.stack.settings)
+            client.change_aliases([{"remove": {"index": self.index, "alias": self.topic}}])
+            client.close()
+            return self.plan(topic), "There is no index behind"
+        nodes = RedisNodes(self.servers[0].url, cluster=len(self.servers) > 1)
+        nodes.execute([(key, pack(b"SET", key, b"no set")) for key in MARKS])
+        nodes.close()
+        return self.plan(topic), "WRONGTYPE"
+
     def marks(self) -> set[str]:
         """What has arrived."""
         if self.sink == "parquet":
@@ -216,8 +236,7 @@ class Target:
         if self.sink == "kafka":
             return {record.value().decode() for record in self.bench.read(self.topic)}
         nodes = RedisNodes(self.servers[0].url, cluster=len(self.servers) > 1)
-        keys = [b"marks:%d" % number for number in range(KEYS)]
-        replies = nodes.execute([(key, pack(b"SMEMBERS", key)) for key in keys])
+        replies = nodes.execute([(key, pack(b"SMEMBERS", key)) for key in MARKS])
         nodes.close()
         return {member.decode() for reply in replies for member in reply}
 
@@ -234,7 +253,7 @@ class Target:
     def close(self) -> None:
         """Give back what others would see."""
         if self.sink == "sql":
-            self.sql(f"DROP TABLE {self.topic}")
+            self.sql(f"DROP TABLE IF EXISTS {self.topic}")
         if self.index:
             client = OpenSearchClient(self.bench.stack.settings)
             client.delete(self.index)

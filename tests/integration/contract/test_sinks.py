@@ -73,6 +73,19 @@ def test_a_replay_from_the_beginning_changes_nothing(bench: Bench, target: Targe
     assert target.marks() == marks
 
 
+def test_a_target_that_refuses_every_write_ends_the_flow_with_that_error_and_no_offset(
+    bench: Bench, target: Target
+) -> None:
+    topic = bench.topic()
+    plan, said = target.refusing(topic)
+    bench.produce(topic, 3000)
+    flow = bench.start(plan)
+    # Not by an abort, which hides what was wrong.
+    assert flow.ends() == 1, flow.errors
+    assert said in flow.errors
+    assert not any(bench.committed(topic).values())
+
+
 @pytest.mark.parametrize("target", ["redis", "redis-cluster", "batch", "coalescing"], indirect=True)
 def test_a_server_that_is_killed_and_restarted_in_the_middle_costs_nothing(bench: Bench, target: Target) -> None:
     topic = bench.topic()
