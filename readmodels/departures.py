@@ -15,17 +15,8 @@ from collections.abc import Collection
 from uuid import UUID
 
 from readmodels import followers, recents, timelines
-from readmodels.effects import Command, Effects, Query, Redis, command
-
-PRESENT = "SELECT id FROM users WHERE id = ANY(%(ids)s::uuid[])"
-
-
-def gone(people: Collection[UUID]) -> Effects[list[UUID]]:
-    """Those among some people whose accounts the database does not have."""
-    if not people:
-        return []
-    present = {row["id"] for row in (yield Query(PRESENT, {"ids": list(people)}))}
-    return [person for person in people if person not in present]
+from readmodels.effects import Command, Effects, Redis, command
+from readmodels.presence import gone
 
 
 def forget(people: Collection[UUID]) -> Effects[None]:

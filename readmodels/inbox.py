@@ -29,6 +29,7 @@ from fanline.ids import pack_id
 from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, call, command
 from readmodels.notifications import COLUMNS, LISTED, TYPES, group_key
+from readmodels.presence import gone
 
 MODEL = "inboxes"
 FILL_SECONDS = 60
@@ -40,8 +41,6 @@ COMPLETE = b"F"
 MARKERS = """
 SELECT user_id, last_read_id FROM markers WHERE user_id = ANY(%(users)s::uuid[]) AND timeline = 'notifications'
 """
-
-EXISTS = "SELECT 1 AS one FROM users WHERE id = %(id)s"
 
 LISTED_OF = f"SELECT {COLUMNS} FROM notifications n WHERE n.id = ANY(%(ids)s::bigint[]) AND n.dismissed_at IS NULL"
 
@@ -201,7 +200,7 @@ def fill(user_id: UUID, cap: int, warm_seconds: int) -> Effects[Inbox]:
         loaded = yield from load(user_id, cap)
         if not placed[0]:
             return loaded
-        if not loaded.items and not (yield Query(EXISTS, {"id": user_id})):
+        if not loaded.items and (yield from gone([user_id])):
             yield Redis([command(key, b"UNLINK")])
             return loaded
         header = COMPLETE + pack_id(loaded.floor) + pack_id(loaded.marker)

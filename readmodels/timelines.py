@@ -18,6 +18,7 @@ from fanline.resp import pack
 from readmodels import generations
 from readmodels.effects import Command, Effects, Query, Redis, call, command
 from readmodels.entries import floor_and_entries
+from readmodels.presence import gone
 
 MODEL = "timelines"
 
@@ -86,9 +87,6 @@ SELECT c.id, c.repost_of_id FROM mine m CROSS JOIN LATERAL (
 ) c
 ORDER BY c.id DESC LIMIT %(limit)s
 """
-
-
-EXISTS = "SELECT 1 AS one FROM users WHERE id = %(id)s"
 
 
 def home_query(
@@ -167,7 +165,7 @@ def build(viewer: UUID, generation: bytes, cap: int, warm_seconds: int) -> Effec
     if not placed[0]:
         return False
     rows = yield Query(EVERYTHING, {"viewer": viewer, "limit": cap + 1})
-    if not rows and not (yield Query(EXISTS, {"id": viewer})):
+    if not rows and (yield from gone([viewer])):
         # Of somebody who is gone nothing is kept (readmodels/departures.py).
         yield Redis([command(key, b"UNLINK")])
         return False

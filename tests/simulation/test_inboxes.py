@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from fanline.resp import pack
-from readmodels import inbox
+from readmodels import inbox, presence
 from readmodels.effects import Command, Effects, Query, Redis, command
 from readmodels.inbox import Changed, Inbox, Item
 from readmodels.notifications import LISTED, TYPES
@@ -109,8 +109,8 @@ class World:
             case s if s == inbox.MARKERS:
                 users = [user for user in parameters["users"] if user in self.markers]
                 return [{"user_id": user, "last_read_id": self.markers[user]} for user in users]
-            case s if s == inbox.EXISTS:
-                return [{"one": 1}] if parameters["id"] in self.users else []
+            case s if s == presence.PRESENT:
+                return [{"id": user} for user in parameters["ids"] if user in self.users]
         raise AssertionError(f"the world does not know this query: {query.sql}")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from readmodels import departures, followers, readiness, recents, relations, timelines
+from readmodels import followers, presence, readiness, recents, relations, timelines
 from readmodels.effects import Query
 from readmodels.home_rules import PostFacts
 
@@ -155,10 +155,8 @@ class Database:
                 return self._everything(parameters["viewer"])[: parameters["limit"]]
             case relations.VIEWERS_BY_ID:
                 return [self._viewer(user) for user in parameters["ids"] if user in self.users]
-            case departures.PRESENT:
+            case presence.PRESENT:
                 return [{"id": user} for user in parameters["ids"] if user in self.users]
-            case timelines.EXISTS:
-                return [{"one": 1}] if parameters["id"] in self.users else []
             case readiness.AUTHORS_AFTER:
                 after = [user for user in sorted(self.users) if user > parameters["after"]]
                 return [{"id": user} for user in after[: parameters["limit"]]]
