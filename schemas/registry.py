@@ -6,7 +6,6 @@ from fanline import addresses, avro
 from fanline.errors import ConfigurationError, FanlineError
 from fanline.settings import Settings
 from schemas import contracts
-from schemas.flat_records import flat_writer
 
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
 
@@ -18,18 +17,9 @@ class EventEncoder:
         """`ids` are the registry's schema ids by event name, as `register_all` returns them."""
         known = contracts.load() if known is None else known
         self._schemas = {name: (schema_id, avro.parse(known[name].text)) for name, schema_id in ids.items()}
-        self._writers = {
-            name: (avro.HEADER.pack(0, schema_id), write)
-            for name, (schema_id, schema) in self._schemas.items()
-            if (write := flat_writer(schema)) is not None
-        }
 
     def encode(self, name: str, event: dict[str, Any]) -> bytes:
         """The outbox payload of an event: framed Avro. Raises `ValueError` naming the field that does not fit."""
-        if name in self._writers:
-            header, write = self._writers[name]
-            if (written := write(event)) is not None:
-                return header + written
         try:
             schema_id, schema = self._schemas[name]
         except KeyError:
