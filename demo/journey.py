@@ -19,7 +19,7 @@ class Journey:
     """Moments of one post's way in Unix seconds; None while unknown."""
 
     post_id: int
-    sent: float
+    sent: float | None = None
     committed: float | None = None
     captured: float | None = None
     consumed: float | None = None
@@ -43,7 +43,7 @@ class Journey:
 
     def total_ms(self) -> float | None:
         """Milliseconds from the request to the feed."""
-        return None if self.visible is None else (self.visible - self.sent) * 1_000
+        return None if self.visible is None or self.sent is None else (self.visible - self.sent) * 1_000
 
 
 @dataclass(frozen=True, slots=True)

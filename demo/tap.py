@@ -2,7 +2,9 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import UUID
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message, TopicPartition
 
@@ -28,10 +30,14 @@ class Seen:
 
 
 class PostTap:
-    """A thread that reads new records of `cdc.posts`. Use it as a context manager."""
+    """A thread that reads new records of `cdc.posts`. Use it as a context manager.
+
+    `on_post` is called in that thread with id and author of each new post that is neither a reply nor a repost.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.on_post: Callable[[int, UUID], None] = lambda post_id, author: None
         self._seen: dict[int, Seen] = {}
         self._stop = threading.Event()
         self._decoder = AvroDecoder(SchemaRegistry(registry_url(settings)).schema)
@@ -79,3 +85,5 @@ class PostTap:
         self._seen[change.row["id"]] = Seen(change.source_ms / 1_000, captured_ms / 1_000, consumed)
         if len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
+        if change.row["repost_of_id"] is None and change.row["in_reply_to_id"] is None:
+            self.on_post(change.row["id"], UUID(change.row["author_id"]))

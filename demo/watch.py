@@ -31,9 +31,11 @@ _NEWEST = 32
 
 
 class Watch:
-    """Samples posts as they are acknowledged. Followers who never write are watched: they read what Redis has.
+    """Samples posts as they come by in Kafka. Followers who never write are watched: they read what Redis has.
 
-    Watching costs the machine that is being measured, so at most `per_second` posts are followed.
+    A post's feeds do not wait for the answer to its author, and neither do looks at them. Replies and reposts may be
+    hidden from a follower by the rules, and would be waited for in vain. Watching costs the machine that is being
+    measured, so at most `per_second` posts are followed. To be made inside the running event loop.
     """
 
     def __init__(
@@ -49,11 +51,14 @@ class Watch:
         self.journeys: list[Journey] = []
         self._graph = graph
         self._people = people
+        self._numbers = {person: number for number, person in enumerate(people)}
         self._readers = readers
         self._reader = reader
         self._tap = tap
         self._pause = 1 / per_second
         self._next = 0.0
+        self._sent: dict[int, float] = {}
+        self._over = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._redis: redis.asyncio.Redis | RedisCluster = (
             RedisCluster.from_url(redis_url(settings), max_connections=1_000)
@@ -64,18 +69,27 @@ class Watch:
                 )
             )
         )
+        loop = asyncio.get_running_loop()
+
+        def seen(post_id: int, author: UUID) -> None:
+            loop.call_soon_threadsafe(self._begin, post_id, author)
+
+        tap.on_post = seen
 
     def on_acknowledged(self, done: Acknowledged) -> None:
+        """Note when the post's request was sent."""
+        self._sent[done.post_id] = done.sent_at
+
+    def _begin(self, post_id: int, author: UUID) -> None:
         """Start to follow the post, if it is its turn and a reader follows its author."""
-        now = time.monotonic()
-        if now < self._next:
+        now, number = time.monotonic(), self._numbers.get(author)
+        if self._over or now < self._next or number is None:
             return
-        readers = [person for person in self._graph.followers(done.step.person) if person in self._readers]
-        if not readers or done.step.target is not None:
-            # Replies and reposts may be hidden from a follower by the rules, and would be waited for in vain.
+        readers = [person for person in self._graph.followers(number) if person in self._readers]
+        if not readers:
             return
         self._next = now + self._pause
-        journey = Journey(done.post_id, done.sent_at)
+        journey = Journey(post_id)
         self.journeys.append(journey)
         task = asyncio.get_running_loop().create_task(self._follow(journey, self._people[random.choice(readers)]))
         self._tasks.add(task)
@@ -83,6 +97,7 @@ class Watch:
 
     async def finish(self) -> None:
         """Wait for the posts on their way, and close."""
+        self._over = True
         await asyncio.gather(*self._tasks)
         await self._redis.aclose()
 
@@ -92,6 +107,7 @@ class Watch:
                 journey.in_redis = await _moment(lambda: self._is_in_redis(journey.post_id, follower))
                 journey.visible = await _moment(lambda: self._is_visible(journey.post_id, follower))
                 await _moment(lambda: self._is_tapped(journey))
+                await _moment(lambda: self._is_acknowledged(journey))
         except TimeoutError:
             return
 
@@ -107,6 +123,10 @@ class Watch:
             return False
         journey.committed, journey.captured, journey.consumed = seen.committed, seen.captured, seen.consumed
         return True
+
+    async def _is_acknowledged(self, journey: Journey) -> bool:
+        journey.sent = self._sent.get(journey.post_id)
+        return journey.sent is not None
 
 
 async def _moment(happened: Callable[[], Awaitable[bool]]) -> float:

@@ -25,6 +25,8 @@ SAMPLED_SUFFIX = "-01"
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _provider: TracerProvider | None = None
+# The provider's tracer, as making one costs more than a span.
+_known: tuple[TracerProvider | None, trace.Tracer] | None = None
 
 
 def configure_tracing(component: str) -> TracerProvider:
@@ -133,4 +135,7 @@ def _parent_context(traceparent: str | None) -> otel_context.Context:
 
 
 def _tracer() -> trace.Tracer:
-    return trace.get_tracer(__name__, tracer_provider=_provider)
+    global _known
+    if _known is None or _known[0] is not _provider:
+        _known = (_provider, trace.get_tracer(__name__, tracer_provider=_provider))
+    return _known[1]
