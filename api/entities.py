@@ -23,7 +23,10 @@ STATUSES_OF_VIEWER = f"SELECT * FROM ({STATUSES_BY_ID}) status JOIN ({STATUS_FLA
 
 
 class Entities:
-    """Loads entities on a connection; `fresh` belongs into a transaction that has written (see `Counts`)."""
+    """Loads entities on a connection; `fresh` belongs into a transaction that has written.
+
+    Without it what is counted comes from Redis, unless the viewer has just written: then it is fresh as well.
+    """
 
     def __init__(self, stored: StoredReads, public_url: str) -> None:
         self._stored = stored
@@ -37,11 +40,7 @@ class Entities:
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             return {}
-        rows = await transaction.rows(ACCOUNTS_BY_ID, {"ids": wanted})
-        counts = await self._counts.of_accounts(transaction, [row["id"] for row in rows], viewer, fresh=fresh)
-        return {
-            row["id"]: account_entity(row, self._public_url) | counts[row["id"]] for row in rows if row["id"] in counts
-        }
+        return await self._accounts(transaction, wanted, fresh or await self._stored.is_behind(viewer))
 
     async def account_list(self, transaction: Transaction, ids: Sequence[UUID], viewer: UUID | None) -> list[Entity]:
         """The Account entities in the order of the ids; ids that do not exist are left out."""
@@ -67,16 +66,16 @@ class Entities:
         if not ids:
             return []
         query = STATUSES_BY_ID if viewer is None else STATUSES_OF_VIEWER
+        fresh = fresh or await self._stored.is_behind(viewer)
         parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
         rows = {row["id"]: row for row in await transaction.rows(query, parameters)}
         if originals := {row["repost_of_id"] for row in rows.values()} - {None} - rows.keys():
             rows |= {row["id"]: row for row in await transaction.rows(query, parameters | {"ids": list(originals)})}
         asked = [row["poll_id"] for row in rows.values() if row["poll_id"]]
-        polls = await self.polls(transaction, asked, viewer, fresh=fresh)
+        polls = await self._polls(transaction, asked, viewer, fresh)
         matching = await _filter_matcher(transaction, viewer)
-        counts = await self._counts.of_statuses(transaction, rows.keys(), viewer, fresh=fresh)
-        authors = (row["author_id"] for row in rows.values())
-        accounts = await self.accounts(transaction, authors, viewer, fresh=fresh)
+        counts = await self._counts.of_statuses(transaction, rows.keys(), fresh=fresh)
+        accounts = await self._accounts(transaction, list({row["author_id"] for row in rows.values()}), fresh)
 
         def build(row: Row) -> Entity | None:
             account = accounts.get(row["author_id"])
@@ -104,10 +103,22 @@ class Entities:
         self, transaction: Transaction, ids: Sequence[int], viewer: UUID | None, *, fresh: bool = False
     ) -> dict[int, Entity]:
         """The Poll entities of those ids that exist, as the viewer sees them now."""
+        return await self._polls(transaction, ids, viewer, fresh or await self._stored.is_behind(viewer))
+
+    async def _accounts(self, transaction: Transaction, ids: Sequence[UUID], fresh: bool) -> dict[UUID, Entity]:
+        rows = await transaction.rows(ACCOUNTS_BY_ID, {"ids": ids})
+        counts = await self._counts.of_accounts(transaction, [row["id"] for row in rows], fresh=fresh)
+        return {
+            row["id"]: account_entity(row, self._public_url) | counts[row["id"]] for row in rows if row["id"] in counts
+        }
+
+    async def _polls(
+        self, transaction: Transaction, ids: Sequence[int], viewer: UUID | None, fresh: bool
+    ) -> dict[int, Entity]:
         if not ids:
             return {}
         parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
-        stored = None if fresh else await self._stored.read(POLL, ids, viewer, transaction)
+        stored = None if fresh else await self._stored.read(POLL, ids, transaction)
         rows = await transaction.rows(POLLS_BY_ID, parameters) if stored is None else [*filter(None, stored.values())]
         now = datetime.now(UTC)
         polls = {row["id"]: poll_entity(row, now) for row in rows}

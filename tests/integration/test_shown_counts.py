@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from api import counts as shown_counts
-from api.database import Database, Row, Transaction
+from api.database import Row, Transaction
 from benchmarks.servers import Valkey, postgres, valkey
 from fanline.database import open_async_pool
 from fanline.settings import Settings
@@ -64,7 +64,7 @@ def connection(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 async def watched(settings: Settings) -> AsyncIterator[Watched]:
     pool = await open_async_pool(settings)
     try:
-        async with Database(pool).pool.connection() as connected:
+        async with pool.connection() as connected:
             await connected.set_autocommit(True)
             yield Watched(connected)
             await connected.set_autocommit(False)
