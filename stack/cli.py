@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from rich.console import Console
@@ -75,13 +76,20 @@ def selection(all_nodes: Sequence[Node], only: str) -> Sequence[Node]:
 
 @contextmanager
 def cancelling(run: Up) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM cancel `run` at its next look, instead of breaking it off anywhere."""
+    """Let Ctrl-C and SIGTERM cancel `run` at its next look, instead of breaking it off anywhere.
+
+    Once all is ready they are ignored: the command only says so and ends, and there is nothing left to take back.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: run.cancelled.set()) for number in numbers}
+    after: dict[signal.Signals, Any] = dict.fromkeys(numbers, signal.SIG_IGN)
     try:
         yield
+    except BaseException:
+        after = before
+        raise
     finally:
-        for number, handler in before.items():
+        for number, handler in after.items():
             signal.signal(number, handler)
 
 

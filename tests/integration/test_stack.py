@@ -182,7 +182,22 @@ def test_ctrl_c_at_any_moment_leaves_nothing_behind(small: Stack, seconds: float
         assert up.returncode == 130, said
         assert "Traceback" not in said
         assert processes_of(small) == []
+        assert [server["pid"] for server in small.status()["servers"]] == [None] * len(SERVERS)
     assert [child for child in processes_of(small) if "initdb" in child.name()] == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.06, 0.1, 0.2])
+def test_ctrl_c_as_all_gets_ready_keeps_all_or_stops_all(small: Stack, seconds: float) -> None:
+    command = [sys.executable, "-m", "fanline.cli", "up", "--only", "valkey"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=small.environment, cwd=CHECKOUT, text=True, **pipes) as up:
+        assert up.stdout is not None
+        assert any("valkey: ready" in line for line in iter(up.stdout.readline, ""))
+        time.sleep(seconds)  # from the last look at the start to the end of the interpreter
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=60)
+    runs = small.part("valkey")["pid"] is not None
+    assert (up.returncode, runs) in ((0, True), (130, False))
 
 
 def test_ctrl_c_keeps_what_ran_before(small: Stack) -> None:
