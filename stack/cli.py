@@ -52,6 +52,7 @@ def bring_up(layout: Layout, chosen: Sequence[Node], console: Console) -> None:
             download(layout, run, console)
             watch(run, console)
             run.result()
+            run.close()
         except BaseException:
             if run.cancelled.is_set():
                 console.print("stopping what was started")

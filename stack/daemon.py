@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from stack.forkserver import ForkServer
 from stack.layout import Layout
 from stack.prepare import postgres_runner
 from stack.table import Process
@@ -24,7 +25,6 @@ _children_of_ours: list[subprocess.Popen[bytes]] = []
 
 ARCHIVE_SECONDS = 180.0  # how long a JVM may take to end when it writes its archive: once, and 5 s on a quiet machine
 LINE_LIMIT = 400  # characters
-NICENESS = 10  # of 19: a tenth of an ordinary process's share while others want the processor, all of it otherwise
 LOG_LIMIT = 20_000_000  # bytes; a longer log is set aside when its process starts
 
 
@@ -92,40 +92,51 @@ def running(layout: Layout, name: str) -> psutil.Process | None:
 
 
 def spawn(process: Process, layout: Layout) -> Record:
-    """Start `process` in a session of its own, its output in its log, and record it."""
+    """Start a server in a session of its own, its output in its log, and record it."""
     command, user = _command(process, layout)
-    log = layout.log(process.name)
-    if log.exists() and log.stat().st_size > LOG_LIMIT:
-        log.replace(log.with_suffix(".log.1"))
-    with log.open("ab") as output:
+    with _log(process, layout).open("ab") as output:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=_environment(process, layout),
+            env=environment(layout) | process.environment,
             user=user,
             extra_groups=None if user is None else [],
         )
     _children_of_ours.append(child)
-    if process.gives_way:
-        _lower_priority(child.pid)
-    record = Record(child.pid, birth(child.pid), boot())
+    return _record(process, layout, child.pid)
+
+
+def spawn_supervised(process: Process, layout: Layout, forks: ForkServer) -> Record:
+    """Start a dataflow or the API with its supervisor, in a session of their own, and record the supervisor."""
+    state = supervisor_state_path(layout, process.name)
+    state.unlink(missing_ok=True)
+    pid = forks.start(
+        process.command,
+        state=state,
+        grace=process.stop_seconds - 5,
+        log=_log(process, layout),
+        environment=environment(layout) | process.environment,
+        gives_way=process.gives_way,
+    )
+    return _record(process, layout, pid)
+
+
+def _log(process: Process, layout: Layout) -> Path:
+    log = layout.log(process.name)
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
+    return log
+
+
+def _record(process: Process, layout: Layout, pid: int) -> Record:
+    record = Record(pid, birth(pid), boot())
     path = record_path(layout, process.name)
     path.with_suffix(".new").write_text(json.dumps(asdict(record)))
     path.with_suffix(".new").replace(path)
     return record
-
-
-def _lower_priority(session: int) -> None:
-    """Let a session that was just started have the processor after the others; what it starts is as it is.
-
-    Linux shares the processor out by session first (sched(7), autogroup), and looks at niceness within one only.
-    """
-    with contextlib.suppress(OSError):  # it has ended already, or there is no such file
-        os.setpriority(os.PRIO_PROCESS, session, NICENESS)
-        Path(f"/proc/{session}/autogroup").write_text(str(NICENESS))
 
 
 def _command(process: Process, layout: Layout) -> tuple[list[str], str | None]:
@@ -136,11 +147,6 @@ def _command(process: Process, layout: Layout) -> tuple[list[str], str | None]:
         program = runner.programs / Path(command[0]).relative_to(layout.postgres)
         command = [*runner.prefix, str(program), *(moved.get(part, part) for part in command[1:])]
         user = runner.user
-    if process.supervised:
-        state = supervisor_state_path(layout, process.name)
-        state.unlink(missing_ok=True)
-        supervisor = [command[0], "-m", "stack.supervise", str(state), str(process.stop_seconds - 5)]
-        command = [*supervisor, *command]
     return [_archive_option(part) for part in command], user
 
 
@@ -150,12 +156,12 @@ def _archive_option(part: str) -> str:
     return f"-XX:AOTCacheOutput={path}" if option == "-XX:AOTCache" and not Path(path).exists() else part
 
 
-def _environment(process: Process, layout: Layout) -> dict[str, str]:
+def environment(layout: Layout) -> dict[str, str]:
+    """What every process of the stack finds in its environment."""
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")
     }
-    place = {"FANLINE_STATE_DIR": str(layout.state), "FANLINE_SERVERS_DIR": str(layout.servers.parent)}
-    return inherited | place | process.environment
+    return inherited | {"FANLINE_STATE_DIR": str(layout.state), "FANLINE_SERVERS_DIR": str(layout.servers.parent)}
 
 
 def stop(process: Process, layout: Layout) -> bool:

@@ -1,13 +1,11 @@
-"""Runs one command and starts it again when it ends by itself: `python -m stack.supervise STATE GRACE COMMAND...`.
+"""Runs one command and starts it again when it ends by itself.
 
-SIGTERM and SIGINT go through to the command, which has GRACE seconds to drain before it is killed; then the supervisor
-ends too. STATE is a JSON file that says what the command does: `state` (running, waiting), `pid`, `restarts` in all,
+SIGTERM and SIGINT go through to the command, which has its grace to drain before it is killed; then the supervisor ends
+too. Its state is a JSON file that says what the command does: `state` (running, waiting), `pid`, `restarts` in all,
 `failures` (ends in a row, none of which came after a stable minute), when it `next_start`s (Unix seconds, while it
 waits), and of the last end `last_exit` (exit code, negative for a signal) and `last_end` (Unix seconds).
 
 A command that ends again and again is started ever more slowly, and never given up: what it waits for may come back.
-
-It imports the standard library's small modules only: one supervisor stands beside every dataflow.
 """
 
 import ctypes
@@ -17,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Protocol
 
 FIRST_PAUSE = 0.5  # seconds before the first restart; each further one doubles it
 LONGEST_PAUSE = 30.0
@@ -31,15 +30,70 @@ def pause_before_restart(failures: int) -> float:
     return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (min(failures, 16) - 1)))
 
 
-class Supervisor:
-    """Keeps one command running until it is asked to stop."""
+class Child(Protocol):
+    """A child of this process, as `subprocess.Popen` has it."""
 
-    def __init__(self, state_path: str, grace: float, command: list[str]) -> None:
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+
+    def wait(self, timeout: float) -> int:
+        """Its exit code once it has ended; raises subprocess.TimeoutExpired."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+class Forked:
+    """A child that this process has forked; see `Child`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        if self._code is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def wait(self, timeout: float) -> int:
+        """Its exit code once it has ended; raises subprocess.TimeoutExpired."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.02)
+        return code
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class Supervisor:
+    """Keeps one command running until it is asked to stop; `child` is the command if it runs already."""
+
+    def __init__(self, state_path: str, grace: float, command: list[str], child: Child | None = None) -> None:
         self.state_path = state_path
         self.grace = grace
         self.command = command
         self.stopping = False
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child = child
         self.failures = 0
         self.state: dict[str, object] = {"restarts": 0, "last_exit": None, "last_end": None}
 
@@ -48,13 +102,15 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
         while not self.stopping:
-            self.child = subprocess.Popen(self.command, preexec_fn=_end_with_parent)
+            if self.child is None:
+                self.child = subprocess.Popen(self.command, preexec_fn=end_with_parent)
             if self.stopping:  # asked to stop while the command was being started
                 self.child.terminate()
             self._write("running", self.child.pid)
             code = self._wait()
             if self.stopping:
                 return
+            self.child = None
             self.failures += 1
             pause = pause_before_restart(self.failures)
             self.state.update(restarts=int(str(self.state["restarts"])) + 1, last_exit=code, last_end=time.time())
@@ -94,11 +150,7 @@ class Supervisor:
         os.replace(unfinished, self.state_path)
 
 
-def _end_with_parent() -> None:
-    """On Linux the command is asked to stop when its supervisor is killed, so that it is never left alone."""
+def end_with_parent() -> None:
+    """Have this process asked to stop when its supervisor is killed (on Linux), so that it is never left alone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    Supervisor(sys.argv[1], float(sys.argv[2]), sys.argv[3:]).run()

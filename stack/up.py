@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fanline.errors import FanlineError
 from stack import daemon, prepare
 from stack.down import stop_all
+from stack.forkserver import ForkServer
 from stack.layout import Layout
 from stack.ports import check_ports
 from stack.probe import answers
@@ -56,6 +57,7 @@ class Up:
         self._ready = {node.name: threading.Event() for node in nodes}
         self._threads: list[threading.Thread] = []
         self._running: set[str] = set()
+        self._forks: ForkServer | None = None
 
     def begin(self) -> None:
         """Look at the ports, then start everything in the background; raises `PortBusy` before anything is started."""
@@ -68,6 +70,8 @@ class Up:
                     self._running.add(node.name)
                 else:
                     check_ports(node)
+        if any(isinstance(node, Process) and node.supervised and node.name not in self._running for node in self.nodes):
+            self._forks = ForkServer(layout.log("forkserver"), daemon.environment(layout))
         for node in self.nodes:
             thread = threading.Thread(target=self._bring_up, args=(node,), name=f"up-{node.name}", daemon=True)
             self._threads.append(thread)
@@ -97,6 +101,13 @@ class Up:
         self.cancelled.set()
         for thread in self._threads:
             thread.join(timeout=10)
+        self.close()
+
+    def close(self) -> None:
+        """End what only the start needed."""
+        if self._forks is not None:
+            self._forks.close()
+            self._forks = None
 
     def undo(self) -> None:
         """Stop what this run started; what ran before stays."""
@@ -131,7 +142,11 @@ class Up:
             if self.cancelled.is_set():
                 return
             self.started.append(process)
-            daemon.spawn(process, self.layout)
+            if process.supervised:
+                assert self._forks is not None
+                daemon.spawn_supervised(process, self.layout, self._forks)
+            else:
+                daemon.spawn(process, self.layout)
         self._wait_for_answer(process)
         self.progress[process.name].restarts = restarts(self.layout, process)
         if not self.cancelled.is_set():  # also of what ran before: an earlier start may have failed half-way

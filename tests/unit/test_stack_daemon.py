@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -52,19 +52,6 @@ def test_a_started_process_is_found_by_another_command_and_stops(layout: Layout)
     assert daemon.stop(thing, layout)
     assert daemon.running(layout, "thing") is None
     assert daemon.read_record(layout, "thing") is None
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shares the processor out by session")
-def test_what_nobody_waits_for_gives_way_with_its_session_and_the_others_do_not(layout: Layout) -> None:
-    for thing, niceness in ((process(SLEEP), 0), (replace(process(SLEEP), gives_way=True), daemon.NICENESS)):
-        record = daemon.spawn(thing, layout)
-        try:
-            assert os.getpriority(os.PRIO_PROCESS, record.pid) == niceness
-            autogroup = Path(f"/proc/{record.pid}/autogroup")
-            if autogroup.exists():
-                assert autogroup.read_text().split()[-1] == str(niceness)
-        finally:
-            daemon.stop(thing, layout)
 
 
 def test_a_recycled_process_id_is_not_taken_for_ours_and_is_not_killed(layout: Layout) -> None:

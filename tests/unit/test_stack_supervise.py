@@ -43,8 +43,9 @@ def start(state: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(code: str, grace: float = 5) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "stack.supervise", str(state), str(grace), sys.executable, "-u", "-c", code]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        command = [sys.executable, "-u", "-c", code]
+        supervise_it = f"from stack.supervise import Supervisor; Supervisor({str(state)!r}, {grace}, {command!r}).run()"
+        started.append(subprocess.Popen([sys.executable, "-c", supervise_it], stdout=subprocess.PIPE))
         return started[-1]
 
     yield begin
