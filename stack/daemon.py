@@ -179,6 +179,8 @@ def stop(process: Process, layout: Layout) -> bool:
             with contextlib.suppress(psutil.NoSuchProcess):
                 straggler.kill()
         psutil.wait_procs(left, timeout=5)
+    # An end that nobody has asked a child for makes Python complain of it at its own end.
+    _children_of_ours[:] = [child for child in _children_of_ours if child.poll() is None]
     record_path(layout, process.name).unlink(missing_ok=True)
     supervisor_state_path(layout, process.name).unlink(missing_ok=True)
     return willing

@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 
 from fanline.settings import Settings, get_settings
+from stack import daemon
 from stack.layout import Layout
 from stack.status import collect
 
@@ -164,7 +165,17 @@ def _own(running: Stack) -> Iterator[Stack]:
             yield running
         finally:
             if MODE != "keep":
+                _kill_archivers(running)
                 running.fanline("down")
+
+
+def _kill_archivers(running: Stack) -> None:
+    """End the JVMs that would take a minute to write archives for the faster starts of a stack that is thrown away."""
+    layout = Layout(running.settings)
+    for server in running.status()["servers"]:
+        process = daemon.running(layout, server["name"])
+        if process is not None and daemon.writes_archive(process):
+            process.kill()
 
 
 @pytest.fixture(scope="session")
