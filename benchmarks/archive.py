@@ -1,9 +1,11 @@
 """Events a second that the flow `archive` puts into Parquet files, against pyarrow's writer alone.
 
-Both handle the same events, half `post.created` and half `engagement.recorded`, in files of the same size in a folder
-beside each other. The ceiling gets them ready decoded, as Python objects in memory, and has only to make tables and
-files of them; the flow reads records from Kafka, decodes them, and commits its offsets when the files are durable.
-`tables_per_second` is pyarrow with ready Arrow tables, for comparison. Needs a running Kafka and registry.
+Both write the same rows, half `post.created` and half `engagement.recorded` with the archive's own columns, in files of
+the same size in a folder beside each other, encoded and compressed by as many threads of writers. The ceiling gets the
+rows ready decoded, as Python objects in memory, and has only to make tables and files of them; the flow reads records
+from Kafka, decodes them, and commits its offsets when the files are durable. For comparison: `one_thread_per_second` is
+the ceiling without threads of writers, `tables_per_second` the same with ready Arrow tables. Needs a running Kafka and
+registry.
 """
 
 import random
@@ -12,6 +14,7 @@ import tempfile
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +33,16 @@ from fanline import avro
 from fanline.metrics import RECORDS as READ
 from fanline.settings import Settings, get_settings
 from readmodels.archive import ArchiveFile, day_of
+from readmodels.archive_schema import RECORD_COLUMNS
 from schemas import contracts
 from schemas.registry import encoder
 from sinks.avro_columns import arrow_schema
+from sinks.parquet import WRITERS
 from sinks.parquet_store import ParquetStore
 
 CONTRACTS = contracts.load()
 EVENTS = ("post.created", "engagement.recorded")
-RECORDS = 200_000
+RECORDS = 400_000
 PARTITIONS = 2
 FILE_ROWS = 25_000  # a partition of each topic is two files, none of which waits for its time
 ROUNDS = 3
@@ -76,26 +81,49 @@ def fill(settings: Settings, topics: dict[str, str]) -> dict[str, list[dict[str,
 
 
 def schema_of(name: str) -> pa.Schema:
-    """The Arrow schema of an event."""
-    return arrow_schema(avro.parse(CONTRACTS[name].text))
+    """The Arrow schema of the archive's rows of an event."""
+    return pa.schema([*RECORD_COLUMNS, *arrow_schema(avro.parse(CONTRACTS[name].text))])
 
 
-def writer_alone(folder: Path, made: dict[str, list[dict[str, Any]]]) -> float:
-    """Seconds of pyarrow for tables and files of the events."""
+def rows_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events with the columns that the archive adds to them."""
+    return [
+        {
+            "kafka_partition": number % PARTITIONS,
+            "kafka_offset": number // PARTITIONS,
+            "kafka_timestamp": 1_795_348_800_000 + number,
+            "kafka_key": each["post_id"],
+            "event_id": str(uuid.UUID(int=number)),
+            **each,
+        }
+        for number, each in enumerate(events)
+    ]
+
+
+def writer_alone(folder: Path, made: dict[str, list[dict[str, Any]]], writers: int) -> float:
+    """Seconds of pyarrow for tables and files of the rows; without `writers`, this thread writes the files itself."""
     store = ParquetStore(folder.as_uri())
     began = time.perf_counter()
-    for name, events in made.items():
-        schema = schema_of(name)
-        for first in range(0, len(events), FILE_ROWS):
-            table = pa.Table.from_pylist(events[first : first + FILE_ROWS], schema=schema)
-            store.put(ArchiveFile(name, day_of(0), "00000000", 0, first, first + table.num_rows - 1), table)
+    with ThreadPoolExecutor(max(writers, 1)) as pool:
+        written = []
+        for name, rows in made.items():
+            schema = schema_of(name)
+            for first in range(0, len(rows), FILE_ROWS):
+                table = pa.Table.from_pylist(rows[first : first + FILE_ROWS], schema=schema)
+                file = ArchiveFile(name, day_of(0), "00000000", 0, first, first + table.num_rows - 1)
+                if writers:
+                    written.append(pool.submit(store.put, file, table))
+                else:
+                    store.put(file, table)
+        for each in written:
+            each.result()
     return time.perf_counter() - began
 
 
 def tables_alone(folder: Path, made: dict[str, list[dict[str, Any]]]) -> float:
     """Seconds of pyarrow for files of ready tables."""
     store = ParquetStore(folder.as_uri())
-    tables = [(name, pa.Table.from_pylist(events, schema=schema_of(name))) for name, events in made.items()]
+    tables = [(name, pa.Table.from_pylist(rows, schema=schema_of(name))) for name, rows in made.items()]
     began = time.perf_counter()
     for name, table in tables:
         for first in range(0, table.num_rows, FILE_ROWS):
@@ -119,7 +147,7 @@ def through_the_flow(settings: Settings, topics: dict[str, str]) -> float:
             time.sleep(0.002)
         began = time.perf_counter()
         while sum(offsets.committed({group_of(name): places})[group_of(name)].values()) < RECORDS:
-            time.sleep(0.02)
+            time.sleep(0.1)
         ended.append(time.perf_counter())
         lifecycle.request_stop()
 
@@ -137,17 +165,18 @@ def through_the_flow(settings: Settings, topics: dict[str, str]) -> float:
 
 def main() -> dict[str, Any]:
     """Measure."""
-    rates: dict[str, list[float]] = {"flow": [], "writer": [], "tables": []}
+    rates: dict[str, list[float]] = {"flow": [], "writer": [], "one_thread": [], "tables": []}
     with tempfile.TemporaryDirectory() as folder:
         admin = AdminClient(client_config(get_settings(), "benchmark"))
         topics = {name: f"benchmark-{uuid.uuid4().hex[:8]}-{name}" for name in EVENTS}
         for created in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics.values()]).values():
             created.result(15)
         try:
-            made = fill(get_settings(), topics)
+            made = {name: rows_of(events) for name, events in fill(get_settings(), topics).items()}
             for number in range(ROUNDS):
                 state = Path(folder, str(number))
-                rates["writer"].append(RECORDS / writer_alone(state / "alone", made))
+                rates["writer"].append(RECORDS / writer_alone(state / "threads", made, WRITERS))
+                rates["one_thread"].append(RECORDS / writer_alone(state / "alone", made, 0))
                 rates["tables"].append(RECORDS / tables_alone(state / "alone", made))
                 changed = {
                     "state_dir": state,
@@ -167,6 +196,7 @@ def main() -> dict[str, Any]:
         value=round(value),
         unit="events/s",
         ceiling=round(ceiling),
+        one_thread_per_second=round(statistics.median(rates["one_thread"])),
         tables_per_second=round(statistics.median(rates["tables"])),
     )
 

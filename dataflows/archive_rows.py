@@ -1,7 +1,7 @@
 """Domain events as rows of the archive: the columns of each event's own schema, and where its record was."""
 
 from collections.abc import Sequence
-from itertools import compress, groupby
+from itertools import compress, groupby, repeat
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from fanline.avro import HEADER, AvroDecoder, MalformedAvro
 from fanline.errors import MalformedEvent
 from readmodels.archive_schema import RECORD_COLUMNS
 from sinks.avro_columns import UnsupportedSchema, decode
+from sinks.parquet_records import Records
 
 # The header with the outbox row's id: equal in both records of an event that the connector has sent twice.
 ID_HEADER = "id"
@@ -30,6 +31,8 @@ class ArchiveRows:
 
     def __call__(self, messages: Sequence[Message]) -> pa.Table | None:
         """The rows of records of one topic, in order; None when there is none."""
+        if isinstance(messages, Records) and (batch := self._at_once(messages)) is not None:
+            return pa.Table.from_batches([batch])
         batches: list[pa.RecordBatch] = []
         rejected = False
         try:
@@ -44,6 +47,29 @@ class ArchiveRows:
                 self._dead_letters.flush()
         tables = [pa.Table.from_batches([batch]) for batch in batches]
         return pa.concat_tables(tables, promote_options="default") if tables else None
+
+    def _at_once(self, records: Records) -> pa.RecordBatch | None:
+        """The rows of a run without a flaw; None unless every record has a value that fits the first one's schema."""
+        values = [value for value in records.values if value is not None]
+        framing = values[0][: HEADER.size] if len(values) == len(records) else b""
+        schema_id = _schema_id(framing)
+        if schema_id is None or not all(map(bytes.startswith, values, repeat(framing))):
+            return None
+        try:
+            batch, bad = decode(patiently(self._decoder.schema, schema_id), values, HEADER.size)
+        except (MalformedEvent, UnsupportedSchema):
+            return None
+        if bad.any():
+            return None
+        self._dead_letters.brake.accepted(len(records))
+        places = _places(
+            [records.partition] * len(records),
+            records.offsets,
+            records.timestamps_ms,
+            records.keys,
+            [_event_id(headers) for headers in records.headers],
+        )
+        return _with_places(places, batch)
 
     def _rows(self, schema_id: int | None, messages: list[Message]) -> tuple[pa.RecordBatch | None, bool]:
         known = [message for message in messages if message.value is not None]
@@ -64,8 +90,14 @@ class ArchiveRows:
             known = list(compress(known, ~bad))
             batch = batch.filter(pa.array(~bad))
         self._dead_letters.brake.accepted(len(known))
-        wanted = pa.schema([*RECORD_COLUMNS, *batch.schema])
-        return pa.RecordBatch.from_arrays([*_places(known), *batch.columns], schema=wanted), bool(bad.any())
+        places = _places(
+            [message.partition for message in known],
+            [message.offset for message in known],
+            [message.timestamp_ms for message in known],
+            [message.key for message in known],
+            [_event_id(message.headers) for message in known],
+        )
+        return _with_places(places, batch), bool(bad.any())
 
     def _rejected(self, messages: Sequence[Message], reason: MalformedEvent) -> tuple[None, bool]:
         for message in messages:
@@ -88,15 +120,13 @@ def _schema_id(framing: bytes | None) -> int | None:
     return int.from_bytes(framing[1:]) if framing and len(framing) == HEADER.size and framing[0] == 0 else None
 
 
-def _places(messages: Sequence[Message]) -> list[pa.Array]:
-    columns: list[list[Any]] = [
-        [message.partition for message in messages],
-        [message.offset for message in messages],
-        [message.timestamp_ms for message in messages],
-        [message.key for message in messages],
-        [_event_id(message.headers) for message in messages],
-    ]
+def _places(*columns: list[Any]) -> list[pa.Array]:
     return [_array(values, column.type) for values, column in zip(columns, RECORD_COLUMNS, strict=True)]
+
+
+def _with_places(places: list[pa.Array], batch: pa.RecordBatch) -> pa.RecordBatch:
+    wanted = pa.schema([*RECORD_COLUMNS, *batch.schema])
+    return pa.RecordBatch.from_arrays([*places, *batch.columns], schema=wanted)
 
 
 def _event_id(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:

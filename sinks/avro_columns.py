@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 # A number has at most ten bytes; cursors may read so far past the end before it is noticed.
 _PADDING = b"\0" * 16
 _MAX_SHIFT = 63
-_INLINE = np.arange(12)
+_INLINE = 12
 # An array of more items is no list of mentions but garbage that would be decoded item by item.
 MAX_ITEMS = 100_000
 
@@ -179,14 +179,16 @@ def _enum(cursors: _Cursors, symbols: list[str]) -> pa.Array:
 
 def _texts(cursors: _Cursors, is_text: bool) -> pa.Array:
     # Arrow's view layout: size, then either up to 12 bytes or the first four, the buffer's number and the start in it.
-    # Casting it copies the texts one behind the other in C++.
+    # Casting it copies the texts one behind the other in C++, and looks neither at what follows a short text nor at a
+    # long one's first four bytes.
     start, sizes = cursors.take(cursors.longs())
-    head = cursors.data[start[:, None] + _INLINE]
-    head[sizes[:, None] <= _INLINE] = 0
-    long = np.flatnonzero(sizes > len(_INLINE))
-    head[long, 4:8] = 0
-    head[long, 8:12] = start[long].astype("<i4").view(np.uint8).reshape(-1, 4)
-    views = np.hstack((sizes.astype("<i4").view(np.uint8).reshape(-1, 4), head))
+    views = np.empty((len(sizes), 4), np.int32)
+    views[:, 0] = sizes
+    heads = np.ndarray(len(cursors.data) - _INLINE + 1, f"V{_INLINE}", cursors.data, strides=(1,))
+    views[:, 1:] = heads[start].view(np.int32).reshape(-1, 3)
+    long = np.flatnonzero(sizes > _INLINE)
+    views[long, 2] = 0
+    views[long, 3] = start[long]
     buffers = [None, pa.py_buffer(views), pa.py_buffer(cursors.data)]
     texts = pa.Array.from_buffers(pa.binary_view(), len(sizes), buffers).cast(pa.binary())
     if not is_text:

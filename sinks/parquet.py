@@ -1,10 +1,10 @@
 """The Parquet sink: records of one topic, partition and day to one file at a time, each record in one file.
 
-Records are gathered until there are enough of them or they have waited long enough; the file is then encoded and
-written by another thread. Progress is committed when everything before it is in files. A crash loses what is gathered,
-which is read again, as the flow's source starts from the committed offset (`KafkaSource(resume="committed")`). What had
-become a file without being committed is known by the file's name and left out (readmodels/archive.py), so that each
-record is in the archive once, wherever a file was cut.
+Records, single or in runs (sinks/parquet_records.py), are gathered until there are enough of them or they have waited
+long enough; the file is then encoded and written by another thread. Progress is committed when everything before it is
+in files. A crash loses what is gathered, which is read again, as the flow's source starts from the committed offset
+(`KafkaSource(resume="committed")`). What had become a file without being committed is known by the file's name and left
+out (readmodels/archive.py), so that each record is in the archive once, wherever a file was cut.
 """
 
 import time
@@ -27,6 +27,7 @@ from connectors.progress import ProgressGate, Segment, commit_progress
 from connectors.waiting import Waiting
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
 from readmodels.archive import DAY_MS, ArchiveFile, Coverage, day_of
+from sinks.parquet_records import Records
 from sinks.parquet_store import ParquetStore
 from sinks.single_part import SinglePartSink, SinglePartWriter
 
@@ -86,7 +87,7 @@ class _Chunk:
     last: int = 0
     count: int = 0
     size: int = 0
-    pending: list[Message] = field(default_factory=list)
+    pending: list[Message] | Records = field(default_factory=list)
     tables: list[pa.Table] = field(default_factory=list)
 
 
@@ -119,9 +120,6 @@ class ParquetWriter(SinglePartWriter[Any, None]):
         self._waiting = Waiting(name)
         self._series: dict[tuple[str, str, int, int], _Series] = {}
         self._coverage: dict[tuple[str, date], Coverage] = {}
-        # Records come in runs of one partition: where the last one went.
-        self._run: tuple[str, int, int] | None = None
-        self._series_of_run: _Series | None = None
         self._gathered = 0
         self._failed = False
         self._look_at = 0.0
@@ -134,7 +132,9 @@ class ParquetWriter(SinglePartWriter[Any, None]):
         with self._failing():
             for batch in values:
                 for value in batch:
-                    if type(value) is Progress:
+                    if type(value) is Records:
+                        self._add_run(value)
+                    elif type(value) is Progress:
                         self._gate.progress(value)
                     else:
                         self._add(value)
@@ -159,7 +159,6 @@ class ParquetWriter(SinglePartWriter[Any, None]):
                     self._close_chunk(series)
         # Of days that are over, and of partitions that others have taken over.
         self._series = {key: series for key, series in self._series.items() if series.chunk is not None}
-        self._run = self._series_of_run = None
         self._coverage = {key: found for key, found in self._coverage.items() if (date.today() - key[1]).days < 2}
 
     def snapshot(self) -> None:
@@ -189,34 +188,59 @@ class ParquetWriter(SinglePartWriter[Any, None]):
         return [series for series in self._series.values() if series.chunk is not None]
 
     def _add(self, message: Message) -> None:
-        topic, partition, offset, _, value, _, timestamp_ms = message
-        series, run = self._series_of_run, self._run
-        if type(message) is not Message or run != (topic, partition, timestamp_ms // DAY_MS) or series is None:
-            # A record that was rejected and sent back counts by where it is now: its own offset is in a file's range.
-            home, partition, offset = message.position
-            key = (topic, home, partition, timestamp_ms // DAY_MS)
-            series = self._series.get(key)
-            if series is None:
-                series = self._series[key] = self._known(topic, home, partition, timestamp_ms)
-            self._run = (topic, partition, timestamp_ms // DAY_MS) if type(message) is Message else None
-            self._series_of_run = series
+        # A record that was rejected and sent back counts by where it is now: its own offset is in a file's range.
+        home, partition, offset = message.position
+        series = self._series_at(message.topic, home, partition, message.timestamp_ms)
         if offset <= series.newest and series.coverage.has(series.generation, partition, offset):
             # It would make a range with a hole; what came before it ends here.
             self._close_chunk(series)
             return
-        chunk = series.chunk
-        if chunk is None:
-            chunk = series.chunk = _Chunk(self._gate.sent(), time.monotonic(), offset)
-        size = len(value) if value is not None else 0
+        chunk = self._opened(series, offset)
+        if isinstance(chunk.pending, Records):
+            self._convert_pending(chunk)
+            chunk.pending = []
         chunk.pending.append(message)
-        chunk.last = offset
-        chunk.count += 1
+        self._grown(series, chunk, offset, 1, len(message.value or b""))
+
+    def _add_run(self, records: Records) -> None:
+        first_ms, last_ms = min(records.timestamps_ms), max(records.timestamps_ms)
+        series = self._series_at(records.topic, records.topic, records.partition, first_ms)
+        if first_ms // DAY_MS != last_ms // DAY_MS or records.offsets[0] <= series.newest:
+            for message in records:
+                self._add(message)
+            return
+        while records:
+            chunk = self._opened(series, records.offsets[0])
+            room = self._rows - chunk.count
+            some, records = records[:room], records[room:]
+            if isinstance(chunk.pending, Records):
+                chunk.pending.extend(some)
+            else:
+                self._convert_pending(chunk)
+                chunk.pending = some
+            self._grown(series, chunk, some.offsets[-1], len(some), some.value_bytes)
+
+    def _opened(self, series: _Series, offset: int) -> _Chunk:
+        if series.chunk is None:
+            series.chunk = _Chunk(self._gate.sent(), time.monotonic(), offset)
+        return series.chunk
+
+    def _grown(self, series: _Series, chunk: _Chunk, last: int, count: int, size: int) -> None:
+        chunk.last = last
+        chunk.count += count
         chunk.size += size
         self._gathered += size
         if len(chunk.pending) >= CONVERT_RECORDS:
             self._convert_pending(chunk)
         if chunk.count >= self._rows:
             self._close_chunk(series)
+
+    def _series_at(self, topic: str, home: str, partition: int, timestamp_ms: int) -> _Series:
+        key = (topic, home, partition, timestamp_ms // DAY_MS)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._known(topic, home, partition, timestamp_ms)
+        return series
 
     def _known(self, topic: str, home: str, partition: int, timestamp_ms: int) -> _Series:
         day = day_of(timestamp_ms)
