@@ -165,17 +165,19 @@ def _own(running: Stack) -> Iterator[Stack]:
             yield running
         finally:
             if MODE != "keep":
-                _kill_archivers(running)
-                running.fanline("down")
+                _throw_away(running)
 
 
-def _kill_archivers(running: Stack) -> None:
-    """End the JVMs that would take a minute to write archives for the faster starts of a stack that is thrown away."""
-    layout = Layout(running.settings)
-    for server in running.status()["servers"]:
+def _throw_away(running: Stack) -> None:
+    """Stop everything, but for the JVMs that would now take a minute to write archives for their next, faster start."""
+    layout, report = Layout(running.settings), running.status()
+    if clients := [part["name"] for part in [*report["dataflows"], report["api"]] if part["pid"]]:
+        running.fanline("down", "--only", ",".join(clients))  # they end well only while the servers are there
+    for server in report["servers"]:
         process = daemon.running(layout, server["name"])
         if process is not None and daemon.writes_archive(process):
             process.kill()
+    running.fanline("down")
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,18 @@ def people(system: Stack) -> Iterator[Callable[[str], Mastodon]]:
         client.session.close()
 
 
+def end(stream: Any, say: Callable[[], object]) -> None:
+    """End a stream, which waits for its thread, which waits for the next that it hears."""
+    closing = threading.Thread(target=stream.close)
+    closing.start()
+    while closing.is_alive():
+        say()
+        closing.join(0.2)
+    say()
+    stream.join(SECONDS)
+    assert not stream.is_alive()
+
+
 def test_a_client_finds_the_streams_and_hears_posts_deletes_and_notifications(
     people: Callable[[str], Mastodon],
 ) -> None:
@@ -77,8 +89,7 @@ def test_a_client_finds_the_streams_and_hears_posts_deletes_and_notifications(
         ann.status_delete(status["id"])
         assert str(heard.until("delete")) == str(status["id"])
     finally:
-        stream.close()
-        stream.join(SECONDS)
+        end(stream, lambda: ann.status_post("that is all"))
 
 
 def test_a_client_hears_a_hashtag(people: Callable[[str], Mastodon]) -> None:
@@ -92,5 +103,4 @@ def test_a_client_hears_a_hashtag(people: Callable[[str], Mastodon]) -> None:
         status = ann.status_post(f"#{tag}")
         assert str(heard.until("update")["id"]) == str(status["id"])
     finally:
-        stream.close()
-        stream.join(SECONDS)
+        end(stream, lambda: ann.status_post(f"that is all #{tag}"))

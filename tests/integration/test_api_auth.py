@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -11,7 +10,6 @@ from uuid import UUID, uuid4
 
 import jwt
 import pytest
-import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.auth.principal import Principal
@@ -23,18 +21,6 @@ CALLBACK = "https://client.example/callback?fixed=1"
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def ready(stack: Stack) -> Stack:
-    stack.fanline("migrate")
-    return stack
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(ready: Stack) -> AsyncIterator[Api]:
-    async with running_api(ready.settings) as running:
-        yield running
 
 
 async def register(api: Api, redirect_uri: str = CALLBACK, scopes: str = SCOPES) -> dict[str, Any]:
@@ -136,8 +122,8 @@ async def test_nobody_signs_up_without_agreeing_or_with_somebodys_token(api: Api
     (await api.post("/api/v1/accounts", data=form)).fails(401)
 
 
-async def test_wrong_passwords_are_refused_and_soon_no_longer_tried(ready: Stack) -> None:
-    async with running_api(ready.settings, sign_in_failures=3) as api:
+async def test_wrong_passwords_are_refused_and_soon_no_longer_tried(migrated: Stack) -> None:
+    async with running_api(migrated.settings, sign_in_failures=3) as api:
         person = await api.person("ann")
         client = await api.client()
         grant = {
@@ -259,8 +245,8 @@ async def test_what_needs_a_person_is_refused_to_an_application(api: Api) -> Non
     (await api.post("/api/v1/statuses", data={"status": "x"})).fails(401)
 
 
-async def test_a_revoked_token_stops_here_at_once_and_elsewhere_within_two_seconds(ready: Stack) -> None:
-    async with running_api(ready.settings) as api, running_api(ready.settings) as other:
+async def test_a_revoked_token_stops_here_at_once_and_elsewhere_within_two_seconds(migrated: Stack) -> None:
+    async with running_api(migrated.settings) as api, running_api(migrated.settings) as other:
         person = await api.person("ann")
         client = await api.client()
         (await other.get("/api/v1/accounts/verify_credentials", person)).ok()
@@ -282,11 +268,11 @@ async def test_another_application_cannot_revoke_a_token(api: Api) -> None:
     (await api.get("/api/v1/accounts/verify_credentials", person)).ok()
 
 
-async def test_without_redis_the_database_answers_for_sessions(ready: Stack) -> None:
-    async with running_api(ready.settings) as api:
+async def test_without_redis_the_database_answers_for_sessions(migrated: Stack) -> None:
+    async with running_api(migrated.settings) as api:
         person = await api.person("ann")
         client = await api.client()
-        async with running_api(ready.settings, redis_url=_Nowhere()) as alone:
+        async with running_api(migrated.settings, redis_url=_Nowhere()) as alone:
             (await alone.get("/api/v1/accounts/verify_credentials", person)).ok()
             assert (await alone.get("/health/ready")).ok()["status"] == "degraded"
             form = {"token": person.token, "client_id": client.client_id, "client_secret": client.client_secret}
@@ -301,17 +287,17 @@ class _Nowhere:
         return "redis://127.0.0.1:1"
 
 
-async def test_tokens_of_a_rotated_key_stay_good_and_new_ones_are_signed_by_the_new_key(ready: Stack) -> None:
-    async with running_api(ready.settings) as api:
+async def test_tokens_of_a_rotated_key_stay_good_and_new_ones_are_signed_by_the_new_key(migrated: Stack) -> None:
+    async with running_api(migrated.settings) as api:
         before = await api.person("ann")
-    printed = ready.fanline("keys", "rotate").stdout
-    async with running_api(ready.settings) as api:
+    printed = migrated.fanline("keys", "rotate").stdout
+    async with running_api(migrated.settings) as api:
         after = await api.person("bob")
         (await api.get("/api/v1/accounts/verify_credentials", before)).ok()
         old, new = (jwt.get_unverified_header(person.token)["kid"] for person in (before, after))
         assert old != new
         assert new in printed
-    listed = ready.fanline("keys", "list").stdout
+    listed = migrated.fanline("keys", "list").stdout
     assert "PRIVATE" not in listed
     assert UUID(new).hex in listed
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from tests.conftest import CHECKOUT, Stack
 from tests.integration.api_world import Api, running_api
@@ -23,18 +22,6 @@ MULTIPART = b'--b\r\nContent-Disposition: form-data; name="status"\r\n\r\n'
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def ready(stack: Stack) -> Stack:
-    stack.fanline("migrate")
-    return stack
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(ready: Stack) -> AsyncIterator[Api]:
-    async with running_api(ready.settings) as running:
-        yield running
 
 
 @pytest.mark.parametrize(
@@ -130,14 +117,14 @@ async def test_bytes_that_are_no_request_get_an_answer_and_break_nothing(api: Ap
     assert (await api.get("/health/live")).ok() == {"status": "ok"}
 
 
-async def test_the_limit_is_told_counted_a_person_and_shared_by_processes(api: Api, ready: Stack) -> None:
+async def test_the_limit_is_told_counted_a_person_and_shared_by_processes(api: Api, migrated: Stack) -> None:
     ann, bob = await api.people("ann", "bob")
     await api.context.limiter.exchange()
     used = 1  # looking at herself, after signing up
     limit = used + 4
     async with (
-        running_api(ready.settings, rate_limit=limit) as one,
-        running_api(ready.settings, rate_limit=limit) as two,
+        running_api(migrated.settings, rate_limit=limit) as one,
+        running_api(migrated.settings, rate_limit=limit) as two,
     ):
         first = await one.get("/api/v1/custom_emojis", ann)
         assert first.headers["X-RateLimit-Limit"] == str(limit)
@@ -182,8 +169,8 @@ async def test_health_names_each_dependency(api: Api) -> None:
     }
 
 
-async def test_without_its_database_a_process_says_that_it_cannot_serve(ready: Stack) -> None:
-    async with running_api(ready.settings) as api:
+async def test_without_its_database_a_process_says_that_it_cannot_serve(migrated: Stack) -> None:
+    async with running_api(migrated.settings) as api:
         await api.context.database.pool.close()
         answer = await api.get("/health/ready")
         assert answer.status == 503
@@ -209,9 +196,9 @@ async def test_the_instance_says_what_clients_parse(api: Api) -> None:
     assert picture.body.startswith(b"\x89PNG")
 
 
-async def test_a_subset_serves_its_boundaries_alone(ready: Stack) -> None:
+async def test_a_subset_serves_its_boundaries_alone(migrated: Stack) -> None:
     port = free_port()
-    with process_of(ready, port, "--only", "instance,timelines") as process:
+    with process_of(migrated, port, "--only", "instance,timelines") as process:
         try:
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
                 await listening(session, process)
@@ -230,9 +217,9 @@ async def test_a_subset_serves_its_boundaries_alone(ready: Stack) -> None:
     assert lines[-1]["event"] == "the api has ended"
 
 
-async def test_a_request_under_way_is_answered_before_the_process_ends(ready: Stack) -> None:
+async def test_a_request_under_way_is_answered_before_the_process_ends(migrated: Stack) -> None:
     port = free_port()
-    with process_of(ready, port) as process:
+    with process_of(migrated, port) as process:
         try:
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
                 await listening(session, process)
@@ -258,13 +245,13 @@ async def test_a_request_under_way_is_answered_before_the_process_ends(ready: St
         assert process.returncode == 0
 
 
-async def test_an_address_that_is_taken_is_one_plain_sentence(ready: Stack) -> None:
+async def test_an_address_that_is_taken_is_one_plain_sentence(migrated: Stack) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-m", "api", "--port", port],
-            env=ready.environment,
+            env=migrated.environment,
             cwd=CHECKOUT,
             capture_output=True,
             text=True,

@@ -1,29 +1,14 @@
 """Statuses over the real servers: what is posted, who sees it, and what a client gets back."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from schemas import contracts
-from tests.conftest import Stack
-from tests.integration.api_world import Api, Person, running_api
+from tests.integration.api_world import Api, Person
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def ready(stack: Stack) -> Stack:
-    stack.fanline("migrate")
-    return stack
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(ready: Stack) -> AsyncIterator[Api]:
-    async with running_api(ready.settings) as running:
-        yield running
 
 
 async def posts_of(api: Api, author: Person, viewer: Person | None = None, query: str = "") -> list[str]:

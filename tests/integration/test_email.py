@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from fanline import database
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
 from tests.integration.channel_world import Mailbox, Notifier, mail_server
@@ -21,17 +20,6 @@ PREFERENCES = "/api/v1/email_preferences"
 async def api(system: Stack) -> AsyncIterator[Api]:
     async with running_api(system.settings) as running:
         yield running
-
-
-@pytest.fixture
-def connection(system: Stack) -> Iterator[psycopg.Connection[Any]]:
-    with database.connect(system.settings, autocommit=True) as connected:
-        yield connected
-
-
-@pytest.fixture
-def notifier(system: Stack, connection: psycopg.Connection[Any]) -> Notifier:
-    return Notifier(system.settings, connection)
 
 
 @pytest.fixture

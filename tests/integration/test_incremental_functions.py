@@ -1,44 +1,18 @@
 """The functions that add changes to values, on a real Valkey: what the simulation does not reach."""
 
 import struct
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-import pytest
-
-from benchmarks.servers import valkey
-from fanline.redis_nodes import RedisNodes
 from readmodels import incremental
 from readmodels.counts import STATUS_COUNTS
 from readmodels.effects import Command, call, command
 from readmodels.flags import FAVOURITED, FLAGS, KEPT, SETS, sets
+from tests.integration.conftest import Redis
 
 VIEWER = UUID(int=5)
 KEY = FLAGS.key(VIEWER)
 PLACE = incremental.place(2, 0)
 SNAPSHOT = {"snapshot": "100:100:", "log_end": 1_000}
-FUNCTIONS = Path(incremental.__file__).parent / "functions"
-
-
-class Redis:
-    """A private Valkey that runs commands of the read models."""
-
-    def __init__(self, nodes: RedisNodes) -> None:
-        self._nodes = nodes
-
-    def __call__(self, *commands: Command) -> list[Any]:
-        return self._nodes.execute([(found.key, found.data) for found in commands])
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    with valkey(tmp_path) as server:
-        nodes = RedisNodes(server.url)
-        nodes.load_functions(FUNCTIONS)
-        yield Redis(nodes)
-        nodes.close()
 
 
 def load(redis: Redis, key: bytes, value: bytes) -> None:

@@ -8,7 +8,6 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from fanline import database
 from tests.conftest import Stack
 from tests.integration.api_world import OUT_OF_BAND, Api, Person, running_api
 from tests.integration.channel_world import Browser, Notifier, PushService, push_service
@@ -20,17 +19,6 @@ ALL = {"data[alerts][follow]": "true", "data[alerts][mention]": "true", "data[al
 async def api(system: Stack) -> AsyncIterator[Api]:
     async with running_api(system.settings) as running:
         yield running
-
-
-@pytest.fixture
-def connection(system: Stack) -> Iterator[psycopg.Connection[Any]]:
-    with database.connect(system.settings, autocommit=True) as connected:
-        yield connected
-
-
-@pytest.fixture
-def notifier(system: Stack, connection: psycopg.Connection[Any]) -> Notifier:
-    return Notifier(system.settings, connection)
 
 
 @pytest.fixture

@@ -1,44 +1,20 @@
 """The functions that keep followers, timelines and documents, on a real Valkey."""
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 
-from benchmarks.servers import valkey
 from fanline.ids import pack_id
-from fanline.redis_nodes import RedisNodes
 from readmodels import documents, followers, timelines
 from readmodels.cards import STATUS_CARD
-from readmodels.effects import Command, call, command
+from readmodels.effects import call, command
 from readmodels.entries import complete_above, newest_first, pack_entry
 from readmodels.followers import Edge, chunk_index
+from tests.integration.conftest import Redis
 
 AUTHOR, VIEWER = UUID(int=1), UUID(int=2)
 GENERATION = b"generatn"
-FUNCTIONS = Path(followers.__file__).parent / "functions"
-
-
-class Redis:
-    """A private Valkey that runs commands of the read models."""
-
-    def __init__(self, nodes: RedisNodes) -> None:
-        self._nodes = nodes
-
-    def __call__(self, *commands: Command) -> list[Any]:
-        return self._nodes.execute([(found.key, found.data) for found in commands])
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    with valkey(tmp_path) as server:
-        nodes = RedisNodes(server.url)
-        nodes.load_functions(FUNCTIONS)
-        yield Redis(nodes)
-        nodes.close()
 
 
 def edge(follower: UUID, follows: bool, position: tuple[int, int]) -> Edge:

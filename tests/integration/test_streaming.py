@@ -3,15 +3,12 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import aiohttp
-import psycopg
 import pytest
 
-from fanline import database
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
 from tests.integration.channel_world import Notifier
@@ -22,17 +19,6 @@ from tests.integration.stream_world import Listener, events, websocket
 async def api(system: Stack) -> AsyncIterator[Api]:
     async with running_api(system.settings) as running:
         yield running
-
-
-@pytest.fixture
-def connection(system: Stack) -> Iterator[psycopg.Connection[Any]]:
-    with database.connect(system.settings, autocommit=True) as connected:
-        yield connected
-
-
-@pytest.fixture
-def notifier(system: Stack, connection: psycopg.Connection[Any]) -> Notifier:
-    return Notifier(system.settings, connection)
 
 
 @pytest.fixture

@@ -159,7 +159,10 @@ def test_a_server_that_has_ended_says_so(layout: Layout, forks: ForkServer) -> N
         daemon.spawn_supervised(told("stay"), layout, forks)
 
 
-def test_what_is_preloaded_starts_no_thread() -> None:
-    code = f"import {', '.join(PRELOADED)}, psutil; print(psutil.Process().num_threads())"
-    counted = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert counted.stdout == "1\n"
+def test_what_is_preloaded_starts_no_thread_and_reads_no_settings() -> None:
+    code = (
+        f"import {', '.join(PRELOADED)}, psutil, fanline.settings\n"
+        "print(psutil.Process().num_threads(), fanline.settings.get_settings.cache_info().currsize)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "1 0\n"
