@@ -23,6 +23,10 @@ class Commit(NamedTuple):
     by: str
 
 
+# A request to a group's coordinator that times out can abort the process, by an assertion in librdkafka (its issues
+# 3663 and 4605). These practically never do: who asked stops waiting long before, and waits for the same answer again.
+_COORDINATOR_TIMEOUT_SECONDS = 3_600.0
+
 _NO_LEADER = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -36,6 +40,7 @@ class AppliedOffsets:
     def __init__(self, settings: Settings, client_id: str) -> None:
         self._settings = settings
         self._admin = AdminClient(client_config(settings, client_id))
+        self._asked: dict[tuple[str, tuple[Partition, ...]], Future[Any]] = {}
 
     def partitions(self, topics: Iterable[str]) -> list[Partition]:
         """Every partition of the topics that exist."""
@@ -88,31 +93,36 @@ class AppliedOffsets:
         }
 
     def commits(self, groups: Mapping[str, Iterable[Partition]]) -> dict[str, dict[Partition, Commit | None]]:
-        """Each group's commit for each of its partitions, None where it has made none."""
-        asked: dict[str, Future[Any]] = {}
-        for group, partitions in groups.items():
-            wanted = [TopicPartition(*partition) for partition in partitions]
-            if wanted:
-                request = [ConsumerGroupTopicPartitions(group, wanted)]
-                answers = self._admin.list_consumer_group_offsets(request, request_timeout=REQUEST_TIMEOUT_SECONDS)
-                asked[group] = answers[group]
+        """Each group's commit for each of its partitions, None where it has made none.
+
+        After a call that was not answered in time it may be that of some seconds ago.
+        """
+        wanted = {group: tuple(partitions) for group, partitions in groups.items()}
+        asked = [(group, places) for group, places in wanted.items() if places]
+        for group, places in asked:
+            if (group, places) not in self._asked:
+                request = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])]
+                answers = self._admin.list_consumer_group_offsets(request, request_timeout=_COORDINATOR_TIMEOUT_SECONDS)
+                self._asked[group, places] = answers[group]
+        deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
         return {
             group: {
-                (place.topic, place.partition): Commit(place.offset, place.metadata or "")
-                if place.offset >= 0
-                else None
-                for place in self._result(answer).topic_partitions
+                (place.topic, place.partition): _commit(place)
+                for place in self._answer((group, places), deadline).topic_partitions
             }
-            for group, answer in asked.items()
+            for group, places in asked
         }
 
-    def _result(self, answer: "Future[Any]") -> Any:
+    def _answer(self, asked: tuple[str, tuple[Partition, ...]], deadline: float) -> Any:
         try:
-            return answer.result(REQUEST_TIMEOUT_SECONDS * 2)
+            answer = self._asked[asked].result(max(0.0, deadline - time.monotonic()))
         except TimeoutError as error:
             raise DependencyUnavailable("Kafka does not tell the offsets of a consumer group in time.") from error
         except KafkaException as error:
+            del self._asked[asked]
             raise typed_error(self._settings, error.args[0]) from error
+        del self._asked[asked]
+        return answer
 
 
 def _commit(place: TopicPartition) -> Commit | None:
