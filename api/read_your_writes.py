@@ -104,6 +104,7 @@ class OwnWrites:
                 await asyncio.wait([poll])  # a thread cannot be cancelled, and what it uses is closed next
             if self._watermark is not None:
                 self._watermark.close()
+                self._watermark = None  # its clients go with it
 
     def _poll(self) -> int:
         if self._watermark is None:

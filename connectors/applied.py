@@ -99,30 +99,33 @@ class AppliedOffsets:
         """
         wanted = {group: tuple(partitions) for group, partitions in groups.items()}
         asked = [(group, places) for group, places in wanted.items() if places]
-        for group, places in asked:
-            if (group, places) not in self._asked:
-                request = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])]
-                answers = self._admin.list_consumer_group_offsets(request, request_timeout=_COORDINATOR_TIMEOUT_SECONDS)
-                self._asked[group, places] = answers[group]
+        answers = {key: self._asked.get(key) or self._ask(*key) for key in asked}
+        self._asked |= answers
         deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
         return {
-            group: {
+            key[0]: {
                 (place.topic, place.partition): _commit(place)
-                for place in self._answer((group, places), deadline).topic_partitions
+                for place in self._result(key, answer, deadline).topic_partitions
             }
-            for group, places in asked
+            for key, answer in answers.items()
         }
 
-    def _answer(self, asked: tuple[str, tuple[Partition, ...]], deadline: float) -> Any:
+    def _ask(self, group: str, places: tuple[Partition, ...]) -> "Future[Any]":
+        request = [ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])]
+        answers = self._admin.list_consumer_group_offsets(request, request_timeout=_COORDINATOR_TIMEOUT_SECONDS)
+        answer: Future[Any] = answers[group]
+        return answer
+
+    def _result(self, asked: tuple[str, tuple[Partition, ...]], answer: "Future[Any]", deadline: float) -> Any:
         try:
-            answer = self._asked[asked].result(max(0.0, deadline - time.monotonic()))
+            result = answer.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError as error:
             raise DependencyUnavailable("Kafka does not tell the offsets of a consumer group in time.") from error
         except KafkaException as error:
-            del self._asked[asked]
+            self._asked.pop(asked, None)
             raise typed_error(self._settings, error.args[0]) from error
-        del self._asked[asked]
-        return answer
+        self._asked.pop(asked, None)
+        return result
 
 
 def _commit(place: TopicPartition) -> Commit | None:

@@ -81,7 +81,10 @@ class KafkaSource(FixedPartitionedSource[Item, Snapshot]):
     def build_part(self, step_id: str, for_part: str, resume_state: Snapshot | None) -> "KafkaReader":
         """Connect and assign; waits for Kafka."""
         saved = {} if self._resume == "committed" else resume_state
-        return KafkaReader(self.topics, self.group, self._settings, saved or {})
+        return self._open(saved or {})
+
+    def _open(self, saved: Snapshot) -> "KafkaReader":
+        return KafkaReader(self.topics, self.group, self._settings, saved)
 
 
 class _Position:

@@ -11,13 +11,13 @@ from bytewax.dataflow import Dataflow
 from connectors.dead_letter import DeadLetters
 from connectors.flows import FLOWS, group_of
 from connectors.generations import generations
+from connectors.kafka_runs_source import KafkaRunsSource
 from dataflows.archive_rows import ArchiveRows
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
 from fanline.settings import Settings, get_settings
 from readmodels.archive import GENERATION_CHARACTERS
 from sinks.parquet import ParquetSink, batches
-from sinks.parquet_source import RecordsSource
 from sinks.parquet_store import open_store
 from sinks.single_part import output
 
@@ -37,7 +37,7 @@ def build(name: str = NAME, topics: Sequence[str] = FLOWS[NAME], settings: Setti
         seconds=settings.archive_file_seconds,
     )
     dataflow = Dataflow(name)
-    records = op.input("source", dataflow, RecordsSource(topics, group_of(name), settings, resume="committed"))
+    records = op.input("source", dataflow, KafkaRunsSource(topics, group_of(name), settings, resume="committed"))
     output("files", batches("batches", records), sink)
     return dataflow
 

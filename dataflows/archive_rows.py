@@ -9,11 +9,11 @@ import pyarrow as pa
 from connectors.dead_letter import DeadLetters
 from connectors.messages import Message
 from connectors.record_decoder import patiently
+from connectors.record_runs import Records
 from fanline.avro import HEADER, AvroDecoder, MalformedAvro
 from fanline.errors import MalformedEvent
 from readmodels.archive_schema import RECORD_COLUMNS
 from sinks.avro_columns import UnsupportedSchema, decode
-from sinks.parquet_records import Records
 
 # The header with the outbox row's id: equal in both records of an event that the connector has sent twice.
 ID_HEADER = "id"

@@ -1,6 +1,6 @@
 """The Parquet sink: records of one topic, partition and day to one file at a time, each record in one file.
 
-Records, single or in runs (sinks/parquet_records.py), are gathered until there are enough of them or they have waited
+Records, single or in runs (connectors/record_runs.py), are gathered until there are enough of them or they have waited
 long enough; the file is then encoded and written by another thread. Progress is committed when everything before it is
 in files. A crash loses what is gathered, which is read again, as the flow's source starts from the committed offset
 (`KafkaSource(resume="committed")`). What had become a file without being committed is known by the file's name and left
@@ -24,10 +24,10 @@ from connectors.flows import flow_of
 from connectors.lifecycle import on_pulse
 from connectors.messages import Message, Progress
 from connectors.progress import ProgressGate, Segment, commit_progress
+from connectors.record_runs import Records
 from connectors.waiting import Waiting
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
 from readmodels.archive import DAY_MS, ArchiveFile, Coverage, day_of
-from sinks.parquet_records import Records
 from sinks.parquet_store import ParquetStore
 from sinks.single_part import SinglePartSink, SinglePartWriter
 

@@ -118,7 +118,7 @@ def _supervise(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     if request["gives_way"]:
-        lower_priority()
+        _lower_priority()
     gc.enable()
     command = request["command"]
     child = os.fork()
@@ -146,7 +146,7 @@ def _become(command: Sequence[str]) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def lower_priority() -> None:
+def _lower_priority() -> None:
     """Let this session have the processor after the others.
 
     Linux shares the processor out by session first (sched(7), autogroup), and looks at niceness within one only.

@@ -12,10 +12,10 @@ import readmodels
 from benchmarks.servers import valkey
 from fanline import database
 from fanline.redis_nodes import RedisNodes
-from readmodels.effects import Command
 from tests.conftest import Stack
 from tests.integration.api_world import Api, running_api
 from tests.integration.channel_world import Notifier
+from tests.integration.redis_commands import Redis
 
 FUNCTIONS = Path(readmodels.__file__).parent / "functions"
 
@@ -45,17 +45,6 @@ def connection(system: Stack) -> Iterator[psycopg.Connection[Any]]:
 def notifier(system: Stack, connection: psycopg.Connection[Any]) -> Notifier:
     """Makes notifications on the running system."""
     return Notifier(system.settings, connection)
-
-
-class Redis:
-    """A private Valkey that runs commands of the read models, with their functions."""
-
-    def __init__(self, nodes: RedisNodes) -> None:
-        self._nodes = nodes
-
-    def __call__(self, *commands: Command) -> list[Any]:
-        """The replies."""
-        return self._nodes.execute([(found.key, found.data) for found in commands])
 
 
 @pytest.fixture

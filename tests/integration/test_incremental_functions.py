@@ -7,7 +7,7 @@ from readmodels import incremental
 from readmodels.counts import STATUS_COUNTS
 from readmodels.effects import Command, call, command
 from readmodels.flags import FAVOURITED, FLAGS, KEPT, SETS, sets
-from tests.integration.conftest import Redis
+from tests.integration.redis_commands import Redis
 
 VIEWER = UUID(int=5)
 KEY = FLAGS.key(VIEWER)

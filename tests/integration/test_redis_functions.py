@@ -11,7 +11,7 @@ from readmodels.cards import STATUS_CARD
 from readmodels.effects import call, command
 from readmodels.entries import complete_above, newest_first, pack_entry
 from readmodels.followers import Edge, chunk_index
-from tests.integration.conftest import Redis
+from tests.integration.redis_commands import Redis
 
 AUTHOR, VIEWER = UUID(int=1), UUID(int=2)
 GENERATION = b"generatn"

@@ -8,9 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import psycopg
@@ -22,18 +21,9 @@ from fanline.settings import Settings
 from stack import daemon
 from stack.layout import Layout
 from tests.conftest import CHECKOUT, Stack
+from tests.waiting import wait_for
 
 SERVERS = ("postgres", "valkey", "kafka", "connect", "registry", "opensearch")
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    pytest.fail(f"not seen within {seconds} s")
 
 
 @pytest.fixture

@@ -8,13 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from connectors import lifecycle
 from connectors.messages import Message, Progress, Replayed
 from fanline import avro
 from fanline.errors import DeadLetterBrake
 from readmodels.archive import current
 from schemas import contracts
-from sinks import parquet
 from sinks.parquet import ParquetWriter
 from sinks.parquet_compact import Compacted, compact, erase
 from sinks.parquet_query import QueryFailed, open_archive, query
@@ -23,23 +21,6 @@ from sinks.parquet_store import ParquetStore
 TOPIC = "post.created"
 DAY = date(2026, 11, 22)
 NOON_MS = 1_795_348_800_000
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ParquetStore:
-    return ParquetStore((tmp_path / "archive").as_uri())
-
-
-@pytest.fixture
-def committed(monkeypatch):
-    found: dict[tuple[str, int], int] = {}
-
-    def commit(group, progress):
-        found.update({(item.topic, item.partition): item.offset for item in progress})
-
-    monkeypatch.setattr(parquet, "commit_progress", commit)
-    yield found
-    lifecycle.reset()
 
 
 def message(offset: int, timestamp_ms: int = NOON_MS, partition: int = 0) -> Message:

@@ -4,11 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +17,7 @@ from stack.forkserver import NICENESS, PRELOADED, ForkServer, ForkServerEnded
 from stack.layout import Layout
 from stack.status import supervisor_state
 from stack.table import Probe, Process
+from tests.waiting import wait_for
 
 # A module of this name is put on the path of the server; it says who it is and does what it is told.
 MODULE = """
@@ -33,16 +32,6 @@ if __name__ == "__main__":
 else:
     print("imported", flush=True, file=sys.stderr)
 """
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 15) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    pytest.fail(f"not seen within {seconds} s")
 
 
 @pytest.fixture

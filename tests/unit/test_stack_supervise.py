@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,18 +18,9 @@ from stack import daemon, status, supervise
 from stack.layout import Layout
 from stack.supervise import FIRST_PAUSE, LONGEST_PAUSE, LOOP_AFTER, Supervisor, pause_before_restart
 from stack.table import processes
+from tests.waiting import wait_for
 
 Start = Callable[..., subprocess.Popen[bytes]]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 15) -> Any:
-    """The first true value of `condition`; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    pytest.fail(f"not seen within {seconds} s")
 
 
 @pytest.fixture

@@ -7,22 +7,20 @@ from typing import Any
 import confluent_kafka
 
 from connectors.kafka_source import KafkaReader, KafkaSource, Snapshot
-from sinks.parquet_records import Records, in_runs
+from connectors.record_runs import Records, in_runs
 
 # Its methods are called unbound; the stubs tell of None where only an event of the client has it.
 Record: Any = confluent_kafka.Message
 
 
-class RecordsSource(KafkaSource):
+class KafkaRunsSource(KafkaSource):
     """The Kafka source, which gives plain records as `Records`; those that were sent back come as `Replayed`."""
 
-    def build_part(self, step_id: str, for_part: str, resume_state: Snapshot | None) -> "RecordsReader":
-        """Connect and assign; waits for Kafka."""
-        saved = {} if self._resume == "committed" else resume_state
-        return RecordsReader(self.topics, self.group, self._settings, saved or {})
+    def _open(self, saved: Snapshot) -> "KafkaRunsReader":
+        return KafkaRunsReader(self.topics, self.group, self._settings, saved)
 
 
-class RecordsReader(KafkaReader):
+class KafkaRunsReader(KafkaReader):
     """The source's part."""
 
     def _take(self, records: Sequence[Any]) -> list[Any]:

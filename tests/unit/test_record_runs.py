@@ -6,16 +6,13 @@ from itertools import pairwise
 import pyarrow as pa
 import pytest
 
-from connectors import lifecycle
 from connectors.messages import Message, Progress, Replayed
+from connectors.record_runs import Records, in_runs
 from dataflows.archive_rows import ArchiveRows
 from fanline import avro
 from readmodels.archive import current
 from schemas import contracts
-from sinks import parquet
 from sinks.parquet import ParquetWriter
-from sinks.parquet_records import Records, in_runs
-from sinks.parquet_store import ParquetStore
 
 TOPIC = "post.created"
 NOON_MS = 1_795_348_800_000
@@ -107,23 +104,6 @@ def test_a_part_of_a_run_is_a_run():
     assert list(records[1:3]) == messages[1:3]
     assert (len(records), records[-1], records.value_bytes) == (5, messages[4], 5 * len(GOOD))
     assert not records[5:]
-
-
-@pytest.fixture
-def store(tmp_path) -> ParquetStore:
-    return ParquetStore((tmp_path / "archive").as_uri())
-
-
-@pytest.fixture
-def committed(monkeypatch):
-    found: dict[tuple[str, int], int] = {}
-
-    def commit(group, progress):
-        found.update({(item.topic, item.partition): item.offset for item in progress})
-
-    monkeypatch.setattr(parquet, "commit_progress", commit)
-    yield found
-    lifecycle.reset()
 
 
 def rows(messages) -> pa.Table:
