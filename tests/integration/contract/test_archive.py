@@ -1,11 +1,7 @@
 """The archive, from records in Kafka to answers of SQL, in a folder and on a real S3 server."""
 
-import contextlib
-import os
 import re
-import shutil
 import signal
-import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,49 +22,34 @@ from sinks.parquet_store import ParquetStore
 from tests.conftest import Stack
 from tests.integration.contract.child import Plan
 from tests.integration.contract.conftest import Bench
-from tests.integration.contract.valkey import free_port, wait_until
+from tests.integration.contract.s3_server import ENVIRONMENT, S3Server
+from tests.integration.contract.valkey import wait_until
 
 EVENT = "engagement.recorded"
-KEYS = {"AWS_ACCESS_KEY_ID": "fanline", "AWS_SECRET_ACCESS_KEY": "not-so-secret"}
 
 
-@contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """A real S3 server over a folder; the URL of a bucket of it."""
-    binary = shutil.which("versitygw")
-    if binary is None:
-        pytest.skip("versitygw is not on PATH")
-    port = free_port()
-    (folder / "archive").mkdir(parents=True)
-    process = subprocess.Popen(
-        [binary, "--port", f"127.0.0.1:{port}", "--region", "us-east-1", "posix", str(folder)],
-        env=os.environ | {"ROOT_ACCESS_KEY": "fanline", "ROOT_SECRET_KEY": "not-so-secret"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, started once a run; each test has a prefix of its own in its bucket."""
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
 
-    def answers() -> bool:
-        with contextlib.suppress(requests.RequestException):
-            return requests.get(f"http://127.0.0.1:{port}/", timeout=1).status_code > 0
-        return False
 
-    try:
-        wait_until(answers, "the S3 server answers")
-        yield f"s3://archive/events?region=us-east-1&scheme=http&endpoint_override=127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+@pytest.fixture
+def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place on the S3 server, with what a client of it needs in the environment."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return s3.url(uuid.uuid4().hex)
 
 
 @pytest.fixture(params=["folder", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where the archive is."""
     if request.param == "folder":
-        yield (tmp_path / "archive").as_uri()
-        return
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    with s3_server(tmp_path / "s3") as found:
-        yield found
+        return (tmp_path / "archive").as_uri()
+    return str(request.getfixturevalue("s3_url"))
 
 
 def events(bench: Bench, count: int, start: int = 0) -> list[bytes]:
@@ -81,6 +62,12 @@ def produce(bench: Bench, topic: str, values: list[bytes]) -> None:
     for number, value in enumerate(values):
         bench._produce(topic, value, b"key", partition=number % 4, headers=[("id", str(uuid.uuid4()).encode())])
     assert not bench._producer.flush(20)
+
+
+def archived_at(url: str) -> dict[str, str]:
+    """Settings of a flow whose files are small and soon there."""
+    small = {"FANLINE_ARCHIVE_FILE_SECONDS": "0.5", "FANLINE_ARCHIVE_FILE_ROWS": "60"}
+    return ENVIRONMENT | small | {"FANLINE_ARCHIVE_URL": url}
 
 
 def accounts(store: ParquetStore, topic: str) -> list[int]:
@@ -98,11 +85,7 @@ def test_events_are_archived_once_bad_ones_are_dead_letters_and_a_crash_and_a_co
     bad = {7: b"", 300: b"\0\0\0\0\1", 400: values[0][:-3], 401: values[0] + b"x", 900: b"\0\xff\xff\xff\xffabc"}
     produce(bench, topic, [bad.get(number, value) for number, value in enumerate(values)])
     plan = Plan(bench.flow, [topic], "archive")
-    settings = KEYS | {
-        "FANLINE_ARCHIVE_URL": url,
-        "FANLINE_ARCHIVE_FILE_SECONDS": "0.5",
-        "FANLINE_ARCHIVE_FILE_ROWS": "60",
-    }
+    settings = archived_at(url)
     flow = bench.start(plan, **settings)
     bench.until_applied(topic)
     store = ParquetStore(url)
@@ -124,6 +107,24 @@ def test_events_are_archived_once_bad_ones_are_dead_letters_and_a_crash_and_a_co
     compact(store, grace_seconds=0)
     assert compact(store, grace_seconds=0).merged == 0
     assert accounts(store, topic) == [*good, *range(1000, 1300)]
+    flow.stop()
+
+
+def test_while_s3_is_away_the_archive_says_that_it_waits_and_then_has_every_event_once(
+    bench: Bench, s3: S3Server, s3_url: str
+) -> None:
+    ensure_topics(bench.stack.settings)
+    topic = bench.topic("event")
+    flow = bench.start(Plan(bench.flow, [topic], "archive"), **archived_at(s3_url))
+    produce(bench, topic, events(bench, 200))
+    bench.until_applied(topic)
+    s3.stop()
+    produce(bench, topic, events(bench, 200, start=200))
+    wait_until(lambda: '"waits"' in flow.errors and '"dependency": "archive"' in flow.errors, "the flow says so")
+    produce(bench, topic, events(bench, 200, start=400))
+    s3.start()
+    bench.until_applied(topic)
+    assert accounts(ParquetStore(s3_url), topic) == list(range(600))
     flow.stop()
 
 
