@@ -54,6 +54,7 @@ NOT_CONTENT = {
     b"document": "the counter of tokens",
     b"own": "the API notes here when somebody wrote last",
     b"session": "the API keeps here who is signed in",
+    b"sessions-revoked": "the API keeps here whose sessions have ended",
     b"rate": "the API counts requests here",
     b"trends": "a ranking is one of its moment, made anew every few seconds",
     b"ready": "a mark that a node has lost nothing, with a random number",
