@@ -1,20 +1,25 @@
 """Events a second that the flow `archive` puts into Parquet files, against pyarrow's writer alone.
 
 Both write the same rows, half `post.created` and half `engagement.recorded` with the archive's own columns, in files of
-the same size in a folder beside each other, encoded and compressed by as many threads of writers. The ceiling gets the
+the same size in a folder beside each other, and both may use every core: the flow has an instance for each, up to the
+number of partitions, the ceiling as many threads that encode and compress as the flow's sink. The ceiling gets the
 rows ready decoded, as Python objects in memory, and has only to make tables and files of them; the flow reads records
-from Kafka, decodes them, and commits its offsets when the files are durable. For comparison: `one_thread_per_second` is
-the ceiling without threads of writers, `tables_per_second` the same with ready Arrow tables. Needs a running Kafka and
-registry.
+from Kafka, decodes them, and commits its offsets when the files are durable. For comparison: `one_instance_per_second`
+is the flow with one instance, `one_thread_per_second` the ceiling without threads of writers, `tables_per_second` the
+same with ready Arrow tables. Needs a running Kafka and registry.
 """
 
+import multiprocessing
+import os
 import random
 import statistics
 import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,6 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from benchmarks.report import finish, run_benchmark
-from connectors import lifecycle
 from connectors.applied import AppliedOffsets
 from connectors.flows import group_of
 from connectors.kafka_clients import client_config
@@ -45,7 +49,7 @@ EVENTS = ("post.created", "engagement.recorded")
 RECORDS = 400_000
 PARTITIONS = 2
 FILE_ROWS = 25_000  # a partition of each topic is two files, none of which waits for its time
-ROUNDS = 3
+ROUNDS = 5
 WORDS = ("the", "log", "is", "what", "happened", "and", "reads", "are", "what", "it", "means", "to", "us", "later")
 
 
@@ -132,40 +136,55 @@ def tables_alone(folder: Path, made: dict[str, list[dict[str, Any]]]) -> float:
     return time.perf_counter() - began
 
 
-def through_the_flow(settings: Settings, topics: dict[str, str]) -> float:
-    """Seconds from the flow's first record to the commit of its last offset."""
-    name = f"benchmark-{uuid.uuid4().hex[:8]}"
-    offsets = AppliedOffsets(settings, "benchmark")
-    places = offsets.partitions(topics.values())
-    began = time.perf_counter()
-    ended: list[float] = []
+def run_instance(name: str, topics: Sequence[str], settings: Settings, began: "SimpleQueue[float]") -> None:
+    """What an instance's process does until it is told to stop; `began` gets the time of its first record."""
 
     def watch() -> None:
-        nonlocal began
         # Connecting takes a second or two, which is no part of a rate.
-        while not sum(READ.labels(name, topic)._value.get() for topic in topics.values()):
+        while not sum(READ.labels(name, topic)._value.get() for topic in topics):
             time.sleep(0.002)
-        began = time.perf_counter()
-        while sum(offsets.committed({group_of(name): places})[group_of(name)].values()) < RECORDS:
-            time.sleep(0.1)
-        ended.append(time.perf_counter())
-        lifecycle.request_stop()
-
-    watcher = threading.Thread(target=watch)
+        began.put(time.monotonic())
 
     def build() -> Any:
-        flow = archive.build(name, tuple(topics.values()), settings)
-        watcher.start()
+        flow = archive.build(name, topics, settings)
+        threading.Thread(target=watch, daemon=True).start()
         return flow
 
     run_flow(name, build, settings)
-    watcher.join()
-    return ended[0] - began
+
+
+def through_the_flow(settings: Settings, topics: Sequence[str], instances: int) -> float:
+    """Seconds from the flow's first record to the commit of its last offset."""
+    name = f"benchmark-{uuid.uuid4().hex[:8]}"
+    group = group_of(name)
+    offsets = AppliedOffsets(settings, "benchmark")
+    places = offsets.partitions(topics)
+    # As the flow runs in production: in a process that has nothing else in its memory.
+    spawn = multiprocessing.get_context("spawn")
+    began: SimpleQueue[float] = spawn.SimpleQueue()
+    processes = []
+    for number in range(instances):
+        own = settings.model_copy(update={"flow_instance": number, "flow_instances": instances})
+        processes.append(spawn.Process(target=run_instance, args=(name, topics, own, began)))
+        processes[-1].start()
+    try:
+        while sum(offsets.committed({group: places})[group].values()) < RECORDS:
+            if any(process.exitcode is not None for process in processes):
+                raise RuntimeError("an instance of the flow has ended")
+            time.sleep(0.05)
+        ended = time.monotonic()
+        return ended - min(began.get() for _ in processes)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
 
 
 def main() -> dict[str, Any]:
     """Measure."""
-    rates: dict[str, list[float]] = {"flow": [], "writer": [], "one_thread": [], "tables": []}
+    rates: dict[str, list[float]] = {"flow": [], "one_instance": [], "writer": [], "one_thread": [], "tables": []}
+    instances = min(os.cpu_count() or 1, PARTITIONS)
     with tempfile.TemporaryDirectory() as folder:
         admin = AdminClient(client_config(get_settings(), "benchmark"))
         topics = {name: f"benchmark-{uuid.uuid4().hex[:8]}-{name}" for name in EVENTS}
@@ -178,14 +197,15 @@ def main() -> dict[str, Any]:
                 rates["writer"].append(RECORDS / writer_alone(state / "threads", made, WRITERS))
                 rates["one_thread"].append(RECORDS / writer_alone(state / "alone", made, 0))
                 rates["tables"].append(RECORDS / tables_alone(state / "alone", made))
-                changed = {
-                    "state_dir": state,
-                    "archive_url": (state / "flow").as_uri(),
-                    "archive_file_rows": FILE_ROWS,
-                    "archive_file_seconds": 3600.0,
-                }
-                seconds = through_the_flow(get_settings().model_copy(update=changed), topics)
-                rates["flow"].append(RECORDS / seconds)
+                for kind, several in {"flow": instances, "one_instance": 1}.items():
+                    changed = {
+                        "state_dir": state / kind,
+                        "archive_url": (state / kind / "files").as_uri(),
+                        "archive_file_rows": FILE_ROWS,
+                        "archive_file_seconds": 3600.0,
+                    }
+                    settings = get_settings().model_copy(update=changed)
+                    rates[kind].append(RECORDS / through_the_flow(settings, list(topics.values()), several))
                 print(" ".join(f"{kind} {values[-1]:,.0f}/s" for kind, values in rates.items()))
         finally:
             for gone in admin.delete_topics([*topics.values()]).values():
@@ -196,6 +216,8 @@ def main() -> dict[str, Any]:
         value=round(value),
         unit="events/s",
         ceiling=round(ceiling),
+        instances=instances,
+        one_instance_per_second=round(statistics.median(rates["one_instance"])),
         one_thread_per_second=round(statistics.median(rates["one_thread"])),
         tables_per_second=round(statistics.median(rates["tables"])),
     )

@@ -1,6 +1,6 @@
 """The Kafka source of the archive: records as columns, taken out of the client without a step of Python for each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -25,18 +25,28 @@ class KafkaRunsReader(KafkaReader):
 
     def _take(self, records: Sequence[Any]) -> list[Any]:
         topics = list(map(Record.topic, records))
-        if self._retries in topics or any(error is not None for error in map(Record.error, records)):
+        if self._retries in topics or any(map(Record.error, records)):
             return list(in_runs(super()._take(records)))
         items: list[Any] = []
         end = 0
-        for (topic, partition), run in groupby(zip(topics, map(Record.partition, records), strict=True)):
-            start, end = end, end + sum(1 for _ in run)
+        for topic, partition, length in _runs(topics, list(map(Record.partition, records))):
+            start, end = end, end + length
             items.append(made := _columns(topic, partition, records[start:end]))
             self._passed(made[-1])
             self._records[topic].inc(len(made))
         self._waiting.passed()
         self._schedule()
         return items
+
+
+def _runs(topics: list[str], partitions: list[int]) -> Iterator[tuple[str, int, int]]:
+    """Topic, partition and length of each run."""
+    # Mostly all are of one partition, which counting shows ten times as fast as grouping.
+    if topics.count(topics[0]) == partitions.count(partitions[0]) == len(topics):
+        yield topics[0], partitions[0], len(topics)
+        return
+    for (topic, partition), run in groupby(zip(topics, partitions, strict=True)):
+        yield topic, partition, sum(1 for _ in run)
 
 
 def _columns(topic: str, partition: int, records: Sequence[Any]) -> Records:

@@ -44,7 +44,7 @@ class Records(Sequence[Message]):
     @property
     def value_bytes(self) -> int:
         """What the values take in memory, about."""
-        return sum(len(value) for value in self.values if value)
+        return sum(map(len, filter(None, self.values)))
 
     def extend(self, more: "Records") -> None:
         """Append records of the same partition that come after these."""

@@ -1,7 +1,7 @@
 """Domain events as rows of the archive: the columns of each event's own schema, and where its record was."""
 
-from collections.abc import Sequence
-from itertools import compress, groupby, repeat
+from collections.abc import Iterable, Sequence
+from itertools import compress, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pyarrow as pa
 from connectors.dead_letter import DeadLetters
 from connectors.messages import Message
 from connectors.record_decoder import patiently
-from connectors.record_runs import Records
+from connectors.record_runs import Headers, Records
 from fanline.avro import HEADER, AvroDecoder, MalformedAvro
 from fanline.errors import MalformedEvent
 from readmodels.archive_schema import RECORD_COLUMNS
@@ -50,13 +50,13 @@ class ArchiveRows:
 
     def _at_once(self, records: Records) -> pa.RecordBatch | None:
         """The rows of a run without a flaw; None unless every record has a value that fits the first one's schema."""
-        values = [value for value in records.values if value is not None]
-        framing = values[0][: HEADER.size] if len(values) == len(records) else b""
+        values: Any = records.values
+        framing = (values[0] or b"")[: HEADER.size]
         schema_id = _schema_id(framing)
-        if schema_id is None or not all(map(bytes.startswith, values, repeat(framing))):
+        if schema_id is None or None in values:
             return None
         try:
-            batch, bad = decode(patiently(self._decoder.schema, schema_id), values, HEADER.size)
+            batch, bad = decode(patiently(self._decoder.schema, schema_id), values, framing)
         except (MalformedEvent, UnsupportedSchema):
             return None
         if bad.any():
@@ -67,7 +67,7 @@ class ArchiveRows:
             records.offsets,
             records.timestamps_ms,
             records.keys,
-            [_event_id(headers) for headers in records.headers],
+            _event_ids(records.headers),
         )
         return _with_places(places, batch)
 
@@ -79,7 +79,8 @@ class ArchiveRows:
             if schema_id is None:
                 raise MalformedAvro("The record is not framed as Avro.")
             schema: Any = patiently(self._decoder.schema, schema_id)
-            batch, bad = decode(schema, [message.value or b"" for message in known], HEADER.size)
+            values = [message.value or b"" for message in known]
+            batch, bad = decode(schema, values, values[0][: HEADER.size])
         except UnsupportedSchema as error:
             return self._rejected(known, MalformedAvro(f"Schema {schema_id} cannot be archived: {error}"))
         except MalformedEvent as error:
@@ -95,7 +96,7 @@ class ArchiveRows:
             [message.offset for message in known],
             [message.timestamp_ms for message in known],
             [message.key for message in known],
-            [_event_id(message.headers) for message in known],
+            _event_ids(message.headers for message in known),
         )
         return _with_places(places, batch), bool(bad.any())
 
@@ -129,11 +130,16 @@ def _with_places(places: list[pa.Array], batch: pa.RecordBatch) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays([*places, *batch.columns], schema=wanted)
 
 
-def _event_id(headers: Sequence[tuple[str, bytes | None]]) -> bytes | None:
-    for name, value in headers:
-        if name == ID_HEADER:
-            return value
-    return None
+def _event_ids(of_records: Iterable[Headers]) -> list[bytes | None]:
+    found: list[bytes | None] = []
+    for headers in of_records:
+        for name, value in headers:
+            if name == ID_HEADER:
+                found.append(value)
+                break
+        else:
+            found.append(None)
+    return found
 
 
 def _array(values: list[Any], wanted: pa.DataType) -> pa.Array:

@@ -19,6 +19,9 @@ Bools = npt.NDArray[np.bool_]
 # A number has at most ten bytes; cursors may read so far past the end before it is noticed.
 _PADDING = b"\0" * 16
 _MAX_SHIFT = 63
+# Most numbers are lengths and branches, which have one byte: what each such byte means.
+_ONE_BYTE = 0x7F
+_SMALL = np.array([(byte >> 1) ^ -(byte & 1) for byte in range(256)], np.int64)
 _INLINE = 12
 # An array of more items is no list of mentions but garbage that would be decoded item by item.
 MAX_ITEMS = 100_000
@@ -49,15 +52,19 @@ def arrow_schema(schema: dict[str, Any]) -> pa.Schema:
     return pa.schema(list(_type(schema, {})))
 
 
-def decode(schema: dict[str, Any], values: Sequence[bytes], skip: int = 0) -> tuple[pa.RecordBatch, Bools]:
+def decode(schema: dict[str, Any], values: Sequence[bytes], framing: bytes = b"") -> tuple[pa.RecordBatch, Bools]:
     """The columns of records, and which of them do not fit the schema (their values mean nothing).
 
-    `skip` bytes at the start of each value are framing. Raises `UnsupportedSchema`.
+    Each value is to begin with `framing`. Raises `UnsupportedSchema`.
     """
     lengths = np.fromiter(map(len, values), np.int64, len(values))
     ends = np.cumsum(lengths)
+    starts = ends - lengths
     data = np.frombuffer(b"".join((*values, _PADDING)), np.uint8)
-    cursors = _Cursors(data, np.minimum(ends - lengths + skip, ends), ends, lengths < skip)
+    bad = lengths < len(framing)
+    for number, byte in enumerate(framing):
+        bad |= data[starts + number] != byte
+    cursors = _Cursors(data, starts + len(framing), ends, bad)
     wanted = arrow_schema(schema)
     columns = _record(cursors, schema, {})
     cursors.bad |= cursors.at != cursors.ends
@@ -65,10 +72,14 @@ def decode(schema: dict[str, Any], values: Sequence[bytes], skip: int = 0) -> tu
 
 
 class _Cursors:
-    """Where decoding is in each record, where each ends, and which were found not to fit."""
+    """Where decoding is in each record, where each ends, and which were found not to fit.
+
+    Cursors only move on, so that of a record that ends too early it is seen at the last that they are past its end.
+    """
 
     def __init__(self, data: npt.NDArray[np.uint8], at: Longs, ends: Longs, bad: Bools) -> None:
         self.data, self.at, self.ends, self.bad = data, at, ends, bad
+        self._past_the_last = len(data) - len(_PADDING) + 1
 
     def __len__(self) -> int:
         return len(self.at)
@@ -83,23 +94,30 @@ class _Cursors:
 
     def longs(self) -> Longs:
         """A number each: zigzag, seven bits a byte, the lowest first."""
-        at = self.at.copy()
-        byte = self.data[at].astype(np.uint64)
-        value = byte & np.uint64(0x7F)
-        at += 1
-        more = np.flatnonzero(byte & np.uint64(0x80))
+        byte = self.data[self.at]
+        values = _SMALL[byte]
+        self.at = self.at + 1
+        longer = np.flatnonzero(byte > _ONE_BYTE)
+        if longer.size:
+            values[longer] = self._longer(longer, byte[longer])
+        self.at = np.minimum(self.at, self._past_the_last)
+        return values
+
+    def _longer(self, rows: Longs, first: npt.NDArray[np.uint8]) -> Longs:
+        """The numbers of some rows, of whose bytes the first is read."""
+        values = (first & _ONE_BYTE).astype(np.uint64)
+        more = np.arange(len(rows))
         shift = 7
         while more.size:
             if shift > _MAX_SHIFT:
-                self.bad[more] = True
+                self.bad[rows[more]] = True
                 break
-            byte = self.data[at[more]].astype(np.uint64)
-            value[more] |= (byte & np.uint64(0x7F)) << np.uint64(shift)
-            at[more] += 1
-            more = more[(byte & np.uint64(0x80)) != 0]
+            byte = self.data[self.at[rows[more]]]
+            values[more] |= (byte & _ONE_BYTE).astype(np.uint64) << np.uint64(shift)
+            self.at[rows[more]] += 1
+            more = more[byte > _ONE_BYTE]
             shift += 7
-        self._move(at)
-        return (value >> np.uint64(1)).astype(np.int64) ^ -(value & np.uint64(1)).astype(np.int64)
+        return (values >> np.uint64(1)).astype(np.int64) ^ -(values & np.uint64(1)).astype(np.int64)
 
     def take(self, sizes: Longs) -> tuple[Longs, Longs]:
         """Pass over as many bytes each; their starts and sizes, 0 where there are not so many."""
@@ -113,10 +131,6 @@ class _Cursors:
         """`size` bytes each, as the rows of a matrix."""
         start, _ = self.take(np.full(len(self), size, np.int64))
         return self.data[np.minimum(start, len(self.data) - size)[:, None] + np.arange(size)]
-
-    def _move(self, at: Longs) -> None:
-        self.bad |= at > self.ends
-        self.at = np.minimum(at, self.ends)
 
 
 def _record(cursors: _Cursors, schema: dict[str, Any], names: dict[str, Any]) -> list[pa.Array]:
@@ -163,6 +177,10 @@ def _optional(cursors: _Cursors, schema: list[Any], names: dict[str, Any]) -> pa
     branch = cursors.longs()
     cursors.bad |= (branch < 0) | (branch > 1)
     rows = np.flatnonzero(branch == some)
+    if rows.size == len(cursors):
+        return _array(cursors, schema[some], names)
+    if not rows.size:
+        return pa.nulls(len(cursors), _type(schema[some], names))
     moved = cursors.some(rows)
     values = _array(moved, schema[some], names)
     cursors.back(rows, moved)
@@ -182,13 +200,13 @@ def _texts(cursors: _Cursors, is_text: bool) -> pa.Array:
     # Casting it copies the texts one behind the other in C++, and looks neither at what follows a short text nor at a
     # long one's first four bytes.
     start, sizes = cursors.take(cursors.longs())
-    views = np.empty((len(sizes), 4), np.int32)
+    views = np.zeros((len(sizes), 4), np.int32)
     views[:, 0] = sizes
-    heads = np.ndarray(len(cursors.data) - _INLINE + 1, f"V{_INLINE}", cursors.data, strides=(1,))
-    views[:, 1:] = heads[start].view(np.int32).reshape(-1, 3)
-    long = np.flatnonzero(sizes > _INLINE)
-    views[long, 2] = 0
-    views[long, 3] = start[long]
+    views[:, 3] = start
+    short = np.flatnonzero((sizes <= _INLINE) & (sizes > 0))
+    if short.size:
+        heads = np.ndarray(len(cursors.data) - _INLINE + 1, f"V{_INLINE}", cursors.data, strides=(1,))
+        views[short, 1:] = heads[start[short]].view(np.int32).reshape(-1, 3)
     buffers = [None, pa.py_buffer(views), pa.py_buffer(cursors.data)]
     texts = pa.Array.from_buffers(pa.binary_view(), len(sizes), buffers).cast(pa.binary())
     if not is_text:
@@ -217,6 +235,8 @@ def _items(cursors: _Cursors, items: Any, names: dict[str, Any]) -> pa.Array:
     while rows.size:
         moved = cursors.some(rows)
         block = moved.longs()
+        # What lies past a record's end is no count.
+        moved.bad |= moved.at > moved.ends
         sized = np.flatnonzero(block < 0)
         sizes = moved.some(sized)
         # A negative count is followed by the block's size in bytes, for readers that skip it.

@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> ParquetStore:
     made = ParquetStore(tmp_path.as_uri())
     for name, contract in contracts.load().items():
         schema = avro.parse(contract.text)
-        batch, _ = decode(schema, [avro.encode(1, schema, contract.example)], avro.HEADER.size)
+        batch, _ = decode(schema, [avro.encode(1, schema, contract.example)], avro.HEADER.pack(0, 1))
         table = pa.Table.from_batches([batch], arrow_schema(schema))
         made.put(ArchiveFile(name, day_of(1_795_348_800_000), "00000000", 0, 0, 0), table)
     return made

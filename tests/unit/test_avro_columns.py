@@ -99,7 +99,7 @@ def test_every_contract_can_be_archived(name):
     contract = contracts.load()[name]
     schema = avro.parse(contract.text)
     value = avro.encode(7, schema, contract.example)
-    batch, bad = decode(schema, [value] * 3, avro.HEADER.size)
+    batch, bad = decode(schema, [value] * 3, avro.HEADER.pack(0, 7))
     assert not bad.any()
     assert batch.to_pylist() == [avro.AvroDecoder(lambda _: contract.text).decode(value)] * 3
 
@@ -109,6 +109,13 @@ def test_a_text_that_is_not_utf8_is_a_broken_record():
     batch, bad = decode(schema, [b"\x04ok", b"\x04\xc3\x28", b"\x04no"])
     assert bad.tolist() == [False, True, False]
     assert batch["text"].to_pylist() == ["ok", None, "no"]
+
+
+def test_a_value_with_another_framing_is_a_broken_record():
+    schema = {"type": "record", "name": "T", "fields": [{"name": "text", "type": "string"}]}
+    batch, bad = decode(schema, [b"ab\x04ok", b"ax\x04no", b"a", b"", b"ab\x04ok"], b"ab")
+    assert bad.tolist() == [False, True, True, True, False]
+    assert [batch["text"][row].as_py() for row in (0, 4)] == ["ok", "ok"]
 
 
 def test_no_records_are_an_empty_batch():
