@@ -17,7 +17,10 @@ from stack import status
 from stack.layout import Layout
 
 HELPERS = {"__main__", "report"}
-OWN_SERVERS = ("fanout", "home", "engagement", "aggregates", "search", "notifications")
+OWN_SERVERS = (
+    "fanout", "followers", "home", "engagement", "cards", "aggregates", "trends", "search", "notifications",
+    "dispatcher", "channels",
+)  # fmt: skip
 
 
 def names() -> list[str]:

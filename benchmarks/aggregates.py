@@ -9,8 +9,6 @@ instance and for the account that got all the likes, and that every bucket equal
 
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,22 +16,18 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from confluent_kafka import Producer
 
 from audit.aggregates import check_aggregates
 from audit.stores import Stores
-from benchmarks.engagement import SCHEMA, NoLetters
+from benchmarks.flow_runs import NoLetters, run_flow
 from benchmarks.own_stack import own_stack
+from benchmarks.records import LIKES_SCHEMA, as_change, write_changes
 from benchmarks.report import finish, run_benchmark
-from connectors.applied import AppliedOffsets
 from connectors.decode import ChangeDecoder
-from connectors.flows import group_of
-from connectors.kafka_clients import producer_config
 from connectors.messages import Message
 from connectors.topics import ensure_topics
 from dataflows.aggregates import marked
-from fanline.addresses import registry_url
-from fanline.avro import AvroDecoder, SchemaRegistry, encode, parse
+from fanline.avro import AvroDecoder, encode, parse
 from fanline.database import connect
 from fanline.migrations_runner import migrate
 from fanline.settings import get_settings
@@ -63,9 +57,9 @@ def main() -> dict[str, Any]:
         ensure_topics(settings)
         with connect(settings, autocommit=True) as connection:
             write_rows(connection)
-        write_changes()
+        write_changes(TOPIC, LIKES_SCHEMA, ((str(number), change) for number, change in enumerate(changes())))
         ceiling = decode_and_mark()
-        value = run_flow(environment)
+        value = round(run_flow(FLOW, environment, [TOPIC]).rate)
         stores = Stores(settings)
         stores.load_functions()
         try:
@@ -103,65 +97,32 @@ def write_rows(connection: "psycopg.Connection[Any]") -> None:
     connection.execute("VACUUM ANALYZE likes")
 
 
-def rows() -> Iterator[dict[str, Any]]:
+def changes() -> Iterator[dict[str, Any]]:
     """Likes as Debezium would have written them, spread over the last ten minutes."""
     now = datetime.now(UTC)
     for number in range(CHANGES):
-        yield {
+        row = {
             "user_id": str(UUID(int=number % PEOPLE)), "post_id": FIRST_POST + (number % POSTS << 16),
             "created_at": (now - timedelta(seconds=number % 600)).isoformat()[:26] + "Z",
-            "__deleted": "false", "__op": "c", "__source_sequence": f'["{number}","{number + 1}"]',
-            "__source_ts_ms": time.time_ns() // 1_000_000, "__source_txId": None,
         }  # fmt: skip
-
-
-def write_changes() -> None:
-    """The changes in Kafka."""
-    settings = get_settings()
-    schema_id = SchemaRegistry(registry_url(settings)).register(f"{TOPIC}-value", SCHEMA)
-    schema = parse(SCHEMA)
-    producer = Producer(producer_config(settings, "benchmark") | {"queue.buffering.max.messages": 2_000_000})
-    for number, row in enumerate(rows()):
-        producer.produce(TOPIC, encode(schema_id, schema, row), str(number))
-    producer.flush(60)
+        yield as_change(row, (number, number + 1), None)
 
 
 def decode_and_mark() -> int:
     """Changes a second that one core turns from bytes into marks, put together."""
-    schema = parse(SCHEMA)
+    schema = parse(LIKES_SCHEMA)
     messages = [
-        Message(TOPIC, number % 4, number, None, encode(1, schema, row), (), 0) for number, row in enumerate(rows())
+        Message(TOPIC, number % 4, number, None, encode(1, schema, change), (), 0)
+        for number, change in enumerate(changes())
     ]
     letters: Any = NoLetters()
-    decoder = ChangeDecoder(AvroDecoder(lambda _: SCHEMA).decode, letters, marked)
+    decoder = ChangeDecoder(AvroDecoder(lambda _: LIKES_SCHEMA).decode, letters, marked)
     stale = Stale()
     started = time.process_time()
     for start in range(0, CHANGES, BATCH):
         for mark in decoder(messages[start : start + BATCH]):  # type: ignore[arg-type]
             stale.add(mark)
     return round(CHANGES / (time.process_time() - started))
-
-
-def run_flow(environment: dict[str, str]) -> int:
-    """Changes a second from the first that is settled to the last."""
-    flow = subprocess.Popen([sys.executable, "-m", "dataflows.run", FLOW], env=environment)
-    try:
-        offsets = AppliedOffsets(get_settings(), "benchmark")
-        partitions = offsets.partitions([TOPIC])
-        started = done = 0
-        began = ended = 0.0
-        while done < CHANGES:
-            if flow.poll() is not None:
-                raise RuntimeError(f"the flow ended with code {flow.returncode}")
-            done = sum(offsets.committed({group_of(FLOW): partitions})[group_of(FLOW)].values())
-            ended = time.perf_counter()
-            if done and not started:
-                started, began = done, ended
-            time.sleep(0.05)
-    finally:
-        flow.terminate()
-        flow.wait(60)
-    return round((CHANGES - started) / (ended - began)) if ended > began else 0
 
 
 def settle_costs(stores: Stores) -> dict[str, float]:

@@ -8,7 +8,6 @@ with 100,000 likes costs, which is what each batch of changes would cost without
 """
 
 import random
-import re
 import signal
 import statistics
 import subprocess
@@ -21,23 +20,28 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psutil
 import psycopg
-from confluent_kafka import Producer
 
-from benchmarks.fanout import metric
+from benchmarks.flow_runs import (
+    NoLetters,
+    cpu_seconds,
+    info,
+    metric,
+    metrics_url,
+    must_run,
+    pipelined,
+    redis_cpu,
+)
 from benchmarks.own_stack import own_stack
+from benchmarks.records import LIKES_SCHEMA, TRANSACTIONS, as_change, burn, copy, log_end, write_changes
 from benchmarks.report import finish, run_benchmark
 from benchmarks.servers import valkey
 from connectors.decode import ChangeDecoder
-from connectors.flows import metrics_port
-from connectors.kafka_clients import producer_config
 from connectors.messages import Message
 from connectors.topics import ensure_topics
 from dataflows.effects import Performer
 from dataflows.engagement import route
-from fanline.addresses import registry_url
-from fanline.avro import AvroDecoder, SchemaRegistry, encode, parse
+from fanline.avro import AvroDecoder, encode, parse
 from fanline.changes import RowChange
 from fanline.database import connect
 from fanline.migrations_runner import migrate
@@ -50,20 +54,12 @@ from readmodels.engagement import TOPICS, effects_of
 
 POSTS, PEOPLE, LIKES = 10_000, 100_000, 1_000_000
 CEILING_LIKES = 200_000
-TRANSACTIONS = 5_000
 BATCH = 500
 COUNTED_LIKES = 100_000
 MISSED = 100
 DECODED = 200_000
 FLOW = "engagement"
 TOPIC = "cdc.likes"
-
-# A value as Debezium writes it.
-SCHEMA = """{"type": "record", "name": "Value", "namespace": "fanline.public.likes", "fields": [
-  {"name": "user_id", "type": "string"}, {"name": "post_id", "type": "long"}, {"name": "created_at", "type": "string"},
-  {"name": "__deleted", "type": ["null", "string"]}, {"name": "__op", "type": ["null", "string"]},
-  {"name": "__source_sequence", "type": ["null", "string"]}, {"name": "__source_ts_ms", "type": ["null", "long"]},
-  {"name": "__source_txId", "type": ["null", "long"]}]}"""
 
 
 class Likes:
@@ -100,7 +96,7 @@ def main() -> dict[str, Any]:
         performer = Performer(settings, "benchmark")
         with connect(settings, autocommit=True) as connection:
             posts = write_posts(connection)
-            empty = info(performer, "used_memory")
+            empty = info(performer.nodes, "used_memory")
             for start in range(0, POSTS, BATCH):
                 performer.run(incremental.fill([(STATUS_COUNTS, post) for post in posts[start : start + BATCH]]))
             likes = Likes(posts, burn(connection), log_end(connection))
@@ -108,7 +104,7 @@ def main() -> dict[str, Any]:
             write_likes(likes)
             figures = run_flow(performer, environment, LIKES)
             del figures["seconds"]
-            figures["memory_bytes_per_post"] = round((info(performer, "used_memory") - empty) / POSTS)
+            figures["memory_bytes_per_post"] = round((info(performer.nodes, "used_memory") - empty) / POSTS)
             after = ceiling(performer, likes)
             check(performer, posts, LIKES + 2 * CEILING_LIKES)
             figures |= go_on(performer, environment, likes)
@@ -127,46 +123,19 @@ def write_posts(connection: "psycopg.Connection[Any]") -> list[int]:
     first = 1_700_000_000_000 << 16
     posts = [first + (number << 16) for number in range(POSTS)]
     connection.execute("INSERT INTO users (id, username) VALUES (%s, 'author')", (author,))
-    with connection.cursor() as cursor, cursor.copy("COPY posts (id, author_id, text) FROM STDIN") as copy:
-        for post in posts:
-            copy.write_row((post, author, "Like me"))
+    copy(connection, "posts (id, author_id, text)", ((post, author, "Like me") for post in posts))
     return posts
-
-
-def burn(connection: "psycopg.Connection[Any]") -> list[int]:
-    """Numbers of transactions that queries see from now on, and that no count has seen."""
-    numbers = []
-    for _ in range(TRANSACTIONS):
-        row: Any = connection.execute("SELECT pg_current_xact_id()::text::bigint & 4294967295").fetchone()
-        numbers.append(int(row[0]))
-    return numbers
-
-
-def log_end(connection: "psycopg.Connection[Any]") -> int:
-    """Where the log ends."""
-    row: Any = connection.execute("SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").fetchone()
-    return int(row[0])
 
 
 def write_likes(likes: Likes, number: int = LIKES) -> None:
     """Likes in Kafka, as Debezium would have written them."""
-    settings = get_settings()
-    schema_id = SchemaRegistry(registry_url(settings)).register(f"{TOPIC}-value", SCHEMA)
-    schema = parse(SCHEMA)
-    producer = Producer(producer_config(settings, "benchmark") | {"queue.buffering.max.messages": 2_000_000})
-    for person, post, transaction, position in likes.make(number):
-        row = as_row(person, post, transaction, position)
-        producer.produce(TOPIC, encode(schema_id, schema, row), f"{person}{post}")
-    producer.flush(60)
+    write_changes(TOPIC, LIKES_SCHEMA, ((f"{like[0]}{like[1]}", as_row(*like)) for like in likes.make(number)))
 
 
 def as_row(person: UUID, post: int, transaction: int, position: tuple[int, int]) -> dict[str, Any]:
     """A like as Debezium's row."""
-    return {
-        "user_id": str(person), "post_id": post, "created_at": datetime.now(UTC).isoformat()[:26] + "Z",
-        "__deleted": "false", "__op": "c", "__source_sequence": f'["{position[0]}","{position[1]}"]',
-        "__source_ts_ms": time.time_ns() // 1_000_000, "__source_txId": transaction,
-    }  # fmt: skip
+    row = {"user_id": str(person), "post_id": post, "created_at": datetime.now(UTC).isoformat()[:26] + "Z"}
+    return as_change(row, position, transaction)
 
 
 def run_flow(performer: Performer, environment: dict[str, str], expected: int) -> dict[str, Any]:
@@ -174,22 +143,20 @@ def run_flow(performer: Performer, environment: dict[str, str], expected: int) -
     started = time.perf_counter()
     before = calls(performer)
     flow = subprocess.Popen([sys.executable, "-m", "dataflows.run", FLOW], env=environment)
-    port = metrics_port(int(environment["FANLINE_FLOWS_METRICS_PORT"]), FLOW)
-    address = f"http://127.0.0.1:{port}/metrics"
+    address = metrics_url(FLOW, environment)
     first = last = 0.0
     begun = done = 0
-    redis_before = redis_cpu(performer)
+    redis_before = redis_cpu(performer.nodes)
     try:
         while True:
-            if flow.poll() is not None:
-                raise RuntimeError(f"the flow ended with code {flow.returncode}")
+            must_run(flow)
             found, now = calls(performer) - before, time.perf_counter()
             if found and not begun:
                 begun, first = found, now
             if found == done and done and metric(address, "fanline_records_total") >= expected:
                 # Nothing more comes of all that was read.
                 if found >= metric(address, "fanline_batch_size_sum"):
-                    times = psutil.Process(flow.pid).cpu_times()
+                    cpu = cpu_seconds(flow)
                     break
             elif found > done:
                 done, last = found, now
@@ -203,8 +170,8 @@ def run_flow(performer: Performer, environment: dict[str, str], expected: int) -
         "value": round(rate),
         "seconds": round(last - started, 2),
         "calls_per_like": round(done / expected, 3),
-        "flow_cpu_us_per_like": round((times.user + times.system) / expected * 1e6, 1),
-        "redis_cpu_us_per_like": round((redis_cpu(performer) - redis_before) / expected * 1e6, 1),
+        "flow_cpu_us_per_like": round(cpu / expected * 1e6, 1),
+        "redis_cpu_us_per_like": round((redis_cpu(performer.nodes) - redis_before) / expected * 1e6, 1),
     }
 
 
@@ -214,17 +181,9 @@ def go_on(performer: Performer, environment: dict[str, str], likes: Likes) -> di
     return {"resumed_after_seconds": run_flow(performer, environment, MISSED)["seconds"]}
 
 
-def redis_cpu(performer: Performer) -> float:
-    """Seconds of a core that the server has taken."""
-    text = performer.nodes.execute([(b"", pack(b"INFO", b"cpu"))])[0].decode()
-    return sum(map(float, re.findall(r"^used_cpu_(?:user|sys):([0-9.]+)", text, re.MULTILINE)))
-
-
 def calls(performer: Performer) -> int:
     """Calls of functions that the server has run."""
-    text = performer.nodes.execute([(b"", pack(b"INFO", b"commandstats"))])[0].decode()
-    found = re.search(r"^cmdstat_fcall:calls=(\d+)", text, re.MULTILINE)
-    return int(found.group(1)) if found else 0
+    return int(info(performer.nodes, "cmdstat_fcall:calls", b"commandstats"))
 
 
 def ceiling(performer: Performer, likes: Likes) -> float:
@@ -239,15 +198,7 @@ def ceiling(performer: Performer, likes: Likes) -> float:
             routed.append(Routed(incremental.place(TOPICS["likes"], number % 4), effects_of(change)))
         data = [write.data for write in Batch(routed).writes()]
         payloads.append((b"".join(data), len(data)))
-    nodes = performer.nodes
-    started = time.perf_counter()
-    for number, (payload, replies) in enumerate(payloads):
-        nodes.send(0, payload, replies)
-        if number % 8 == 7:
-            nodes.collect()
-    while nodes.unfinished:
-        nodes.collect(0.05)
-    return round(CEILING_LIKES / (time.perf_counter() - started))
+    return round(CEILING_LIKES / pipelined(performer.nodes, payloads))
 
 
 def check(performer: Performer, posts: Sequence[int], expected: int) -> None:
@@ -278,27 +229,16 @@ def count_rows(connection: "psycopg.Connection[Any]", post: int) -> float:
     return round(statistics.median(seconds) * 1000, 2)
 
 
-class NoLetters:
-    """Dead letters of a benchmark in which none are."""
-
-    class brake:  # noqa: N801 - stands for an attribute
-        """Counts nothing."""
-
-        @staticmethod
-        def accepted(number: int) -> None:
-            """Nothing."""
-
-
 def decode_and_route() -> int:
     """Row changes a second that one core turns from bytes into effects."""
-    schema = parse(SCHEMA)
+    schema = parse(LIKES_SCHEMA)
     likes = Likes(range(POSTS), range(1, TRANSACTIONS + 1), 0)
     messages = [
         Message(TOPIC, number % 4, number, None, encode(1, schema, as_row(*like)), (), 0)
         for number, like in enumerate(likes.make(DECODED))
     ]
     letters: Any = NoLetters()
-    decoder = ChangeDecoder(AvroDecoder(lambda _: SCHEMA).decode, letters, route)
+    decoder = ChangeDecoder(AvroDecoder(lambda _: LIKES_SCHEMA).decode, letters, route)
     rounds = []
     for _ in range(3):
         started = time.process_time()
@@ -306,14 +246,6 @@ def decode_and_route() -> int:
             decoder(messages[start : start + BATCH])  # type: ignore[arg-type]
         rounds.append(time.process_time() - started)
     return round(DECODED / statistics.median(rounds))
-
-
-def info(performer: Performer, field: str) -> int:
-    """A number of INFO."""
-    text = performer.nodes.execute([(b"", pack(b"INFO"))])[0].decode()
-    found = re.search(rf"^{field}:(\d+)", text, re.MULTILINE)
-    assert found
-    return int(found.group(1))
 
 
 if __name__ == "__main__":

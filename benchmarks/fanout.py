@@ -10,26 +10,22 @@ together share their commands, the worker can be above it: `ceiling_joined` is R
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 from uuid import UUID, uuid4
 
-from confluent_kafka import Producer
-
+from benchmarks.flow_runs import flush, info, metric, metrics_url, must_run, pipelined, running
 from benchmarks.own_stack import own_stack
+from benchmarks.records import POSTS_SCHEMA, as_change, post_row, write_changes
 from benchmarks.report import finish, run_benchmark
 from benchmarks.servers import Valkey, valkey
-from connectors.kafka_clients import producer_config
 from connectors.topics import ensure_topics
-from fanline.addresses import registry_url
-from fanline.avro import SchemaRegistry, encode, parse
 from fanline.ids import TimeOrderedIds, pack_id
 from fanline.redis_nodes import RedisNodes
-from fanline.resp import pack
 from fanline.settings import get_settings
 from readmodels import followers, timelines
 from readmodels.effects import call
@@ -42,18 +38,11 @@ AUTHORS = 200
 POSTS = 4_000
 PARTITIONS = {"FANLINE_KAFKA_PARTITIONS": "1"}
 MEASURED = 1_000_000
+FLOW, TOPIC = "timelines", "cdc.posts"
 FUNCTIONS = Path(followers.__file__).parent / "functions"
 
 # Twelve decimal digits at the end, so that redis-benchmark's __rand_int__ makes the very same keys.
 READERS = [UUID(f"00000000-0000-4000-8000-{number:012d}") for number in range(PEOPLE)]
-
-# The columns that the timelines flow reads, as Debezium writes them.
-SCHEMA = """{"type": "record", "name": "Value", "namespace": "fanline.public.posts", "fields": [
-  {"name": "id", "type": "long"}, {"name": "author_id", "type": "string"}, {"name": "visibility", "type": "string"},
-  {"name": "in_reply_to_id", "type": ["null", "long"]}, {"name": "in_reply_to_account_id", "type": ["null", "string"]},
-  {"name": "repost_of_id", "type": ["null", "long"]}, {"name": "traceparent", "type": ["null", "string"]},
-  {"name": "__deleted", "type": ["null", "string"]}, {"name": "__op", "type": ["null", "string"]},
-  {"name": "__source_sequence", "type": ["null", "string"]}, {"name": "__source_ts_ms", "type": ["null", "long"]}]}"""
 
 
 def main() -> dict[str, Any]:
@@ -124,18 +113,17 @@ def prepare(server: Valkey) -> list[UUID]:
 
 def write_posts(authors: list[UUID]) -> None:
     """The posts, as Debezium would have written them."""
-    settings = get_settings()
-    ensure_topics(settings)
-    schema_id = SchemaRegistry(registry_url(settings)).register("cdc.posts-value", SCHEMA)
-    schema, ids = parse(SCHEMA), TimeOrderedIds()
-    producer = Producer(producer_config(settings, "benchmark"))
+    ensure_topics(get_settings())
+    write_changes(TOPIC, POSTS_SCHEMA, changes(authors))
+
+
+def changes(authors: list[UUID]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Posts of the authors in turn."""
+    ids, now = TimeOrderedIds(), datetime.now(UTC).isoformat()
     for number in range(POSTS):
         post_id = ids.next()
-        row = dict.fromkeys(("in_reply_to_id", "in_reply_to_account_id", "repost_of_id", "traceparent", "__deleted"))
-        row |= {"id": post_id, "author_id": str(authors[number % AUTHORS]), "visibility": "public", "__op": "c"}
-        row |= {"__source_sequence": f'["{number}","{number}"]', "__source_ts_ms": time.time_ns() // 1_000_000}
-        producer.produce("cdc.posts", encode(schema_id, schema, row), str(post_id))
-    producer.flush(30)
+        row = post_row(post_id, authors[number % AUTHORS], now)
+        yield str(post_id), as_change(row, (number, number), None)
 
 
 def deliver(server: Valkey, environment: dict[str, str]) -> dict[str, Any]:
@@ -143,14 +131,12 @@ def deliver(server: Valkey, environment: dict[str, str]) -> dict[str, Any]:
     nodes = connect(server)
     expected = POSTS * FOLLOWERS
     commands_before = commands(nodes)
-    flow = subprocess.Popen([sys.executable, "-m", "dataflows.run", "timelines"], env=environment)
-    metrics = f"http://127.0.0.1:{int(environment['FANLINE_FLOWS_METRICS_PORT']) + 1}/metrics"
+    metrics = metrics_url(FLOW, environment)
     first = last = 0.0
-    done_first = done = 0
-    try:
+    done_first = done = 0.0
+    with running(FLOW, environment) as flow:
         while done < expected:
-            if flow.poll() is not None:
-                raise RuntimeError(f"the flow ended with code {flow.returncode}")
+            must_run(flow)
             found = metric(metrics, "fanline_deliveries_total")
             now = time.perf_counter()
             if found and not done_first:
@@ -159,9 +145,6 @@ def deliver(server: Valkey, environment: dict[str, str]) -> dict[str, Any]:
             time.sleep(0.02)
         sql = metric(metrics, "fanline_sql_statements_total")
         pushes = metric(metrics, "fanline_batch_size_sum")
-    finally:
-        flow.terminate()
-        flow.wait(30)
     used = commands(nodes) - commands_before
     nodes.close()
     return {
@@ -210,14 +193,8 @@ def own_ceiling(server: Valkey, entries: int) -> float:
         )
         for start in range(0, PEOPLE, 1_000)
     ]
-    started = time.perf_counter()
-    for number in range(1_000):
-        nodes.send(0, payloads[number % len(payloads)], 1_000)
-        if number % 16 == 15:
-            nodes.collect()
-    while nodes.unfinished:
-        nodes.collect(0.05)
-    rate = 1_000_000 / (time.perf_counter() - started)
+    turns = ((payloads[number % len(payloads)], 1_000) for number in range(1_000))
+    rate = 1_000_000 / pipelined(nodes, turns)
     nodes.close()
     trim(server)
     return rate
@@ -250,35 +227,12 @@ def warm(nodes: RedisNodes, viewer: UUID) -> None:
 
 def used_memory(nodes: RedisNodes) -> int:
     """Bytes that the server's data takes, by its own account."""
-    return info(nodes, "used_memory")
+    return int(info(nodes, "used_memory"))
 
 
 def commands(nodes: RedisNodes) -> int:
     """Commands that the server has run, those inside functions among them."""
-    return info(nodes, "total_commands_processed")
-
-
-def info(nodes: RedisNodes, field: str) -> int:
-    """A number of INFO."""
-    text = nodes.execute([(b"", b"*1\r\n$4\r\nINFO\r\n")])[0].decode()
-    found = re.search(rf"^{field}:(\d+)", text, re.MULTILINE)
-    assert found
-    return int(found.group(1))
-
-
-def flush(nodes: RedisNodes) -> None:
-    """Empties the server."""
-    nodes.execute([(b"", pack(b"FLUSHALL", b"SYNC"))], patience=30)
-
-
-def metric(url: str, name: str) -> int:
-    """The sum of a counter of a flow, 0 while the flow is not there yet."""
-    try:
-        with urlopen(url, timeout=2) as response:
-            lines = response.read().decode().splitlines()
-    except OSError:
-        return 0
-    return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line)))
+    return int(info(nodes, "total_commands_processed"))
 
 
 if __name__ == "__main__":

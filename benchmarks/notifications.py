@@ -6,23 +6,19 @@ of in the outbox, in one transaction a batch. The ceiling is the sink's own work
 events that were prepared, by psycopg, in batches of the same size on the same server, before and after.
 """
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.request import urlopen
 from uuid import UUID, uuid4
 
 import psycopg
-from confluent_kafka import Producer
 from psycopg.rows import dict_row
 
+from benchmarks.flow_runs import metric, metrics_url, must_run, running
 from benchmarks.own_stack import own_stack
+from benchmarks.records import copy, write_events
 from benchmarks.report import finish, run_benchmark
-from connectors.flows import metrics_port
-from connectors.kafka_clients import producer_config
 from connectors.kafka_source import BATCH_RECORDS
 from connectors.topics import ensure_topics
 from fanline.database import connect
@@ -46,6 +42,7 @@ BETWEEN_LIKES = timedelta(microseconds=100)
 # Being asked costs the worker some milliseconds.
 LOOK_SECONDS = 0.25
 PARTITIONS = {"FANLINE_KAFKA_PARTITIONS": "1"}
+FLOW = "notifications"
 
 Like = tuple[UUID, int, UUID]
 """Who, which post, and whose it is."""
@@ -85,16 +82,8 @@ def prepare(connection: psycopg.Connection[Any], encode: EventEncoder) -> list[L
     first = datetime.now(UTC) - LIKES * BETWEEN_LIKES
     rows_of_likes = [(who, post, first + number * BETWEEN_LIKES) for number, (who, post, _) in enumerate(likes)]
     copy(connection, "likes (user_id, post_id, created_at)", rows_of_likes)
-    events = [(uuid4(), encode.encode("engagement.recorded", event(*like)), str(like[1])) for like in likes]
-    columns = "outbox (id, aggregatetype, aggregateid, type, payload)"
-    name = "engagement.recorded"
-    copy(connection, columns, [(identifier, name, key, name, payload) for identifier, payload, key in events])
+    write_events(connection, encode, "engagement.recorded", ((str(like[1]), event(*like)) for like in likes))
     connection.execute("ANALYZE")
-    producer = Producer(producer_config(get_settings(), "benchmark"))
-    for identifier, payload, key in events:
-        producer.produce(name, payload, key, headers=[("id", str(identifier).encode())])
-        producer.poll(0)
-    producer.flush(60)
     return likes
 
 
@@ -112,20 +101,14 @@ def event(who: UUID, post: int, author: UUID) -> dict[str, Any]:
 
 def store(environment: Mapping[str, str]) -> float:
     """Runs the flow until everything is stored; notifications a second from the first ones on."""
-    flow = subprocess.Popen([sys.executable, "-m", "dataflows.run", "notifications"], env=dict(environment))
-    port = metrics_port(int(environment["FANLINE_FLOWS_METRICS_PORT"]), "notifications")
     seen: list[tuple[float, float]] = []
-    try:
+    with running(FLOW, environment) as flow:
         while not seen or seen[-1][1] < LIKES:
-            if flow.poll() is not None:
-                raise RuntimeError(f"the flow ended with code {flow.returncode}")
-            found = metric(f"http://127.0.0.1:{port}/metrics", "fanline_notifications_total")
+            must_run(flow)
+            found = metric(metrics_url(FLOW, environment), "fanline_notifications_total")
             if found:
                 seen.append((time.perf_counter(), found))
             time.sleep(LOOK_SECONDS)
-    finally:
-        flow.terminate()
-        flow.wait(30)
     started, first = seen[0]
     ended, last = next((moment, found) for moment, found in seen if found >= MEASURED)
     return (last - first) / (ended - started)
@@ -165,23 +148,6 @@ def clear(connection: psycopg.Connection[Any]) -> None:
     connection.execute("TRUNCATE notifications CASCADE")
     connection.execute("DELETE FROM outbox WHERE type = 'notification.dispatched'")
     connection.execute("VACUUM ANALYZE outbox, notifications")
-
-
-def copy(connection: psycopg.Connection[Any], table: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Fill a table."""
-    with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN".encode()) as written:
-        for row in rows:
-            written.write_row(row)
-
-
-def metric(address: str, name: str) -> float:
-    """The value of a counter at /metrics; 0 while nobody answers."""
-    try:
-        with urlopen(address, timeout=1) as response:
-            lines = response.read().decode().splitlines()
-    except OSError:
-        return 0.0
-    return next((float(line.split()[-1]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 
 if __name__ == "__main__":
