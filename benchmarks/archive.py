@@ -48,6 +48,7 @@ CONTRACTS = contracts.load()
 EVENTS = ("post.created", "engagement.recorded")
 RECORDS = 400_000
 PARTITIONS = 2
+COPIES = 3  # the flow gets each record so often: of a few seconds it matters little that one instance starts first
 FILE_ROWS = 25_000  # a partition of each topic is two files, none of which waits for its time
 ROUNDS = 5
 WORDS = ("the", "log", "is", "what", "happened", "and", "reads", "are", "what", "it", "means", "to", "us", "later")
@@ -68,18 +69,20 @@ def event(name: str, number: int, chance: random.Random) -> dict[str, Any]:
 
 
 def fill(settings: Settings, topics: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """Produce the events of each contract to its topic; returns them."""
+    """Produce the events of each contract to its topic, `COPIES` times; returns them."""
     chance = random.Random(7)
     encode = encoder(settings).encode
     producer = Producer(
-        client_config(settings, "benchmark") | {"linger.ms": 20, "queue.buffering.max.messages": RECORDS}
+        client_config(settings, "benchmark") | {"linger.ms": 20, "queue.buffering.max.messages": RECORDS * COPIES}
     )
     made: dict[str, list[dict[str, Any]]] = {}
     for name, topic in topics.items():
         made[name] = [event(name, number, chance) for number in range(RECORDS // len(topics))]
         for number, each in enumerate(made[name]):
             header: dict[str, str | bytes | None] = {"id": str(uuid.UUID(int=number))}
-            producer.produce(topic, encode(name, each), each["post_id"].encode(), number % PARTITIONS, headers=header)
+            value, key = encode(name, each), each["post_id"].encode()
+            for _ in range(COPIES):
+                producer.produce(topic, value, key, number % PARTITIONS, headers=header)
     producer.flush()
     return made
 
@@ -168,7 +171,7 @@ def through_the_flow(settings: Settings, topics: Sequence[str], instances: int) 
         processes.append(spawn.Process(target=run_instance, args=(name, topics, own, began)))
         processes[-1].start()
     try:
-        while sum(offsets.committed({group: places})[group].values()) < RECORDS:
+        while sum(offsets.committed({group: places})[group].values()) < RECORDS * COPIES:
             if any(process.exitcode is not None for process in processes):
                 raise RuntimeError("an instance of the flow has ended")
             time.sleep(0.05)
@@ -205,7 +208,7 @@ def main() -> dict[str, Any]:
                         "archive_file_seconds": 3600.0,
                     }
                     settings = get_settings().model_copy(update=changed)
-                    rates[kind].append(RECORDS / through_the_flow(settings, list(topics.values()), several))
+                    rates[kind].append(RECORDS * COPIES / through_the_flow(settings, list(topics.values()), several))
                 print(" ".join(f"{kind} {values[-1]:,.0f}/s" for kind, values in rates.items()))
         finally:
             for gone in admin.delete_topics([*topics.values()]).values():

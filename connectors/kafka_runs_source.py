@@ -32,7 +32,7 @@ class KafkaRunsReader(KafkaReader):
         for topic, partition, length in _runs(topics, list(map(Record.partition, records))):
             start, end = end, end + length
             items.append(made := _columns(topic, partition, records[start:end]))
-            self._passed(made[-1])
+            self._passed_to(topic, partition, int(made.offsets[-1]), int(made.timestamps_ms[-1]))
             self._records[topic].inc(len(made))
         self._waiting.passed()
         self._schedule()
@@ -50,12 +50,12 @@ def _runs(topics: list[str], partitions: list[int]) -> Iterator[tuple[str, int, 
 
 
 def _columns(topic: str, partition: int, records: Sequence[Any]) -> Records:
-    return Records(
+    return Records.of(
         topic,
         partition,
-        list(map(Record.offset, records)),
+        map(Record.offset, records),
         list(map(Record.key, records)),
         list(map(Record.value, records)),
         [headers or () for headers in map(Record.headers, records)],
-        [timestamp_ms for _, timestamp_ms in map(Record.timestamp, records)],
+        (timestamp_ms for _, timestamp_ms in map(Record.timestamp, records)),
     )

@@ -258,11 +258,14 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
         return made
 
     def _passed(self, message: Message) -> None:
-        place = (message.topic, message.partition)
+        self._passed_to(message.topic, message.partition, message.offset, message.timestamp_ms)
+
+    def _passed_to(self, topic: str, partition: int, offset: int, timestamp_ms: int) -> None:
+        place = (topic, partition)
         position = self._positions[place]
-        position.next, position.timestamp_ms = message.offset + 1, message.timestamp_ms
+        position.next, position.timestamp_ms = offset + 1, timestamp_ms
         lag = position.lag
-        lag.read_offset, lag.read_ms = position.next, message.timestamp_ms
+        lag.read_offset, lag.read_ms = position.next, timestamp_ms
         lag.at_end = position.end == position.next
         self._untold.add(place)
 

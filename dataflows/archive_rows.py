@@ -4,16 +4,17 @@ from collections.abc import Iterable, Sequence
 from itertools import compress, groupby
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from connectors.dead_letter import DeadLetters
 from connectors.messages import Message
 from connectors.record_decoder import patiently
-from connectors.record_runs import Headers, Records
+from connectors.record_runs import DELETED, Headers, Records
 from fanline.avro import HEADER, AvroDecoder, MalformedAvro
 from fanline.errors import MalformedEvent
 from readmodels.archive_schema import RECORD_COLUMNS
-from sinks.avro_columns import UnsupportedSchema, decode
+from sinks.avro_columns import UnsupportedSchema, decode, decode_joined
 
 # The header with the outbox row's id: equal in both records of an event that the connector has sent twice.
 ID_HEADER = "id"
@@ -50,20 +51,20 @@ class ArchiveRows:
 
     def _at_once(self, records: Records) -> pa.RecordBatch | None:
         """The rows of a run without a flaw; None unless every record has a value that fits the first one's schema."""
-        values: Any = records.values
-        framing = (values[0] or b"")[: HEADER.size]
+        framing = records.values[0][: HEADER.size]
         schema_id = _schema_id(framing)
-        if schema_id is None or None in values:
+        if schema_id is None or records.sizes.min() == DELETED:
             return None
         try:
-            batch, bad = decode(patiently(self._decoder.schema, schema_id), values, framing)
+            schema: Any = patiently(self._decoder.schema, schema_id)
+            batch, bad = decode_joined(schema, records.values, records.sizes, framing)
         except (MalformedEvent, UnsupportedSchema):
             return None
         if bad.any():
             return None
         self._dead_letters.brake.accepted(len(records))
         places = _places(
-            [records.partition] * len(records),
+            np.full(len(records), records.partition, np.int32),
             records.offsets,
             records.timestamps_ms,
             records.keys,
@@ -121,7 +122,7 @@ def _schema_id(framing: bytes | None) -> int | None:
     return int.from_bytes(framing[1:]) if framing and len(framing) == HEADER.size and framing[0] == 0 else None
 
 
-def _places(*columns: list[Any]) -> list[pa.Array]:
+def _places(*columns: Any) -> list[pa.Array]:
     return [_array(values, column.type) for values, column in zip(columns, RECORD_COLUMNS, strict=True)]
 
 
@@ -142,10 +143,11 @@ def _event_ids(of_records: Iterable[Headers]) -> list[bytes | None]:
     return found
 
 
-def _array(values: list[Any], wanted: pa.DataType) -> pa.Array:
+def _array(values: Any, wanted: pa.DataType) -> pa.Array:
     if wanted != pa.string():
         return pa.array(values, wanted)
+    found = pa.array(values, pa.binary())
     try:
-        return pa.array(values, pa.binary()).cast(pa.string())
+        return found.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array([None if value is None else value.decode(errors="replace") for value in values])
+        return pa.array([None if value is None else value.decode(errors="replace") for value in found.to_pylist()])

@@ -57,11 +57,17 @@ def decode(schema: dict[str, Any], values: Sequence[bytes], framing: bytes = b""
 
     Each value is to begin with `framing`. Raises `UnsupportedSchema`.
     """
-    lengths = np.fromiter(map(len, values), np.int64, len(values))
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    data = np.frombuffer(b"".join((*values, _PADDING)), np.uint8)
-    bad = lengths < len(framing)
+    return decode_joined(schema, values, np.fromiter(map(len, values), np.int64, len(values)), framing)
+
+
+def decode_joined(
+    schema: dict[str, Any], pieces: Sequence[bytes], sizes: Longs, framing: bytes
+) -> tuple[pa.RecordBatch, Bools]:
+    """The same of values that lie one behind the other in `pieces`, with the size of each."""
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    data = np.frombuffer(b"".join((*pieces, _PADDING)), np.uint8)
+    bad = sizes < len(framing)
     for number, byte in enumerate(framing):
         bad |= data[starts + number] != byte
     cursors = _Cursors(data, starts + len(framing), ends, bad)

@@ -24,7 +24,7 @@ from connectors.flows import flow_of
 from connectors.lifecycle import on_pulse
 from connectors.messages import Message, Progress
 from connectors.progress import ProgressGate, Segment, commit_progress
-from connectors.record_runs import Records
+from connectors.record_runs import Records, joined
 from connectors.waiting import Waiting
 from fanline.metrics import BATCH_SIZE, SINK_RETRIES, SINK_SECONDS
 from readmodels.archive import DAY_MS, ArchiveFile, Coverage, day_of
@@ -87,7 +87,8 @@ class _Chunk:
     last: int = 0
     count: int = 0
     size: int = 0
-    pending: list[Message] | Records = field(default_factory=list)
+    pending: list[Message] | list[Records] = field(default_factory=list)
+    pending_count: int = 0
     tables: list[pa.Table] = field(default_factory=list)
 
 
@@ -196,29 +197,28 @@ class ParquetWriter(SinglePartWriter[Any, None]):
             self._close_chunk(series)
             return
         chunk = self._opened(series, offset)
-        if isinstance(chunk.pending, Records):
-            self._convert_pending(chunk)
-            chunk.pending = []
-        chunk.pending.append(message)
+        self._pending_of(chunk, Message).append(message)
         self._grown(series, chunk, offset, 1, len(message.value or b""))
 
     def _add_run(self, records: Records) -> None:
-        first_ms, last_ms = min(records.timestamps_ms), max(records.timestamps_ms)
+        first_ms, last_ms = int(records.timestamps_ms.min()), int(records.timestamps_ms.max())
         series = self._series_at(records.topic, records.topic, records.partition, first_ms)
         if first_ms // DAY_MS != last_ms // DAY_MS or records.offsets[0] <= series.newest:
             for message in records:
                 self._add(message)
             return
         while records:
-            chunk = self._opened(series, records.offsets[0])
+            chunk = self._opened(series, int(records.offsets[0]))
             room = self._rows - chunk.count
-            some, records = records[:room], records[room:]
-            if isinstance(chunk.pending, Records):
-                chunk.pending.extend(some)
-            else:
-                self._convert_pending(chunk)
-                chunk.pending = some
-            self._grown(series, chunk, some.offsets[-1], len(some), some.value_bytes)
+            some, records = (records, records[:0]) if len(records) <= room else (records[:room], records[room:])
+            self._pending_of(chunk, Records).append(some)
+            self._grown(series, chunk, int(some.offsets[-1]), len(some), some.value_bytes)
+
+    def _pending_of(self, chunk: _Chunk, kind: type[Message] | type[Records]) -> list[Any]:
+        """What waits to be converted, once it is all of one kind."""
+        if chunk.pending and type(chunk.pending[0]) is not kind:
+            self._convert_pending(chunk)
+        return chunk.pending
 
     def _opened(self, series: _Series, offset: int) -> _Chunk:
         if series.chunk is None:
@@ -229,8 +229,9 @@ class ParquetWriter(SinglePartWriter[Any, None]):
         chunk.last = last
         chunk.count += count
         chunk.size += size
+        chunk.pending_count += count
         self._gathered += size
-        if len(chunk.pending) >= CONVERT_RECORDS:
+        if chunk.pending_count >= CONVERT_RECORDS:
             self._convert_pending(chunk)
         if chunk.count >= self._rows:
             self._close_chunk(series)
@@ -254,8 +255,9 @@ class ParquetWriter(SinglePartWriter[Any, None]):
     def _convert_pending(self, chunk: _Chunk) -> None:
         if not chunk.pending:
             return
-        table = self._convert(chunk.pending)
-        chunk.pending = []
+        pending: Any = chunk.pending
+        table = self._convert(joined(pending) if type(pending[0]) is Records else pending)
+        chunk.pending, chunk.pending_count = [], 0
         if table is not None and table.num_rows:
             chunk.tables.append(table)
 

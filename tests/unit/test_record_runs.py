@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from connectors.messages import Message, Progress, Replayed
-from connectors.record_runs import Records, in_runs
+from connectors.record_runs import Records, in_runs, joined
 from dataflows.archive_rows import ArchiveRows
 from fanline import avro
 from readmodels.archive import current
@@ -104,6 +104,16 @@ def test_a_part_of_a_run_is_a_run():
     assert list(records[1:3]) == messages[1:3]
     assert (len(records), records[-1], records.value_bytes) == (5, messages[4], 5 * len(GOOD))
     assert not records[5:]
+
+
+def test_runs_that_are_joined_are_one_also_with_deleted_records():
+    messages = [message(offset, (GOOD, None, b"", OTHER)[offset % 4]) for offset in range(9)]
+    whole = joined([run(messages[:4]), run(messages[4:5]), run(messages[5:])])
+    assert list(whole) == messages
+    assert list(joined([whole[2:3], whole[3:8]])) == messages[2:8]
+    assert [whole[at] for at in (0, 1, 2, 8, -1, -9)] == [messages[at] for at in (0, 1, 2, 8, -1, -9)]
+    with pytest.raises(IndexError):
+        whole[9]
 
 
 def rows(messages) -> pa.Table:
