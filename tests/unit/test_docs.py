@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.__main__ import names
 from fanline import metrics
 from fanline.cli import COMMANDS, fanline
 
@@ -78,3 +79,8 @@ def test_every_command_explains_itself(name: str) -> None:
     result = CliRunner().invoke(fanline, [name, "--help"])
     assert result.exit_code == 0, result.output
     assert "Usage:" in result.output
+
+
+def test_every_benchmark_is_in_the_table() -> None:
+    table = (ROOT / "docs" / "guide" / "benchmarks.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)\.py` \|", table, re.MULTILINE)) == set(names())
