@@ -6,6 +6,7 @@ import uuid
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from connectors import topics
 from connectors.topics import ensure_topics
 from fanline import addresses, avro
 from fanline.errors import DependencyUnavailable, MalformedEvent
@@ -125,6 +126,7 @@ def test_a_configuration_that_differs_is_reported_and_repaired_when_asked(stack)
     assert stack.fanline("topics").stdout == "Every topic is as it should be.\n"
 
 
-def test_kafka_that_is_down_is_named_in_one_sentence():
+def test_kafka_that_is_down_is_named_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(topics, "TIMEOUT_SECONDS", 1.0)
     with pytest.raises(DependencyUnavailable, match=r"Kafka does not answer at 127\.0\.0\.1:1"):
         ensure_topics(Settings(kafka_bootstrap_servers="127.0.0.1:1"))

@@ -33,6 +33,7 @@ from tests.integration.channel_world import PushService, push_service
 from tests.integration.contract.readmodel_load import read
 from tests.integration.contract.valkey import wait_until
 from tests.integration.test_push import pushable, subscribe
+from tests.integration.test_search import SEARCH, until
 
 NEEDS: Mapping[str, frozenset[str]] = {
     "followers": frozenset({"registry", "database", "redis"}),
@@ -195,6 +196,18 @@ def listed_as_waiting(stack: Stack, server: str) -> set[str]:
     return {line.split()[0] for line in lines if re.search(rf" {server}, \d+ s$", line.rstrip())}
 
 
+async def until_searched(api: Api, reader: Person, author: Person, posts: Collection[str], engine: str) -> None:
+    """Wait until a search is answered by OpenSearch, or by the database in its stead, and finds every post."""
+
+    async def found() -> bool:
+        parameters = {"q": f"hello from:{author.username}", "type": "statuses"}
+        answer = await api.get(SEARCH, reader, params=parameters)
+        ids = {status["id"] for status in answer.ok()["statuses"]}
+        return answer.headers["Fanline-Search"] == engine and ids == set(posts)
+
+    await until(found, f"{engine} finds {posts}")
+
+
 def audit(stack: Stack, prefix: str) -> None:
     done = stack.fanline("audit", "--prefix", prefix, "--json", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -215,38 +228,42 @@ async def test_every_flow_says_that_it_waits_for_it_and_loses_nothing_while_it_i
     stack, everybody = world.stack, set(FLOWS)
     dependent = {flow for flow in FLOWS if server in NEEDS[flow]}
     name, number = SERVERS[server]
+    written = len(world.posts)
 
-    async def until(reached: Callable[[], bool], what: str) -> None:
+    async def until_so(reached: Callable[[], bool], what: str) -> None:
         # Not more often: asking all flows takes half a core, which they need.
         deadline = time.monotonic() + 90
         while not await asyncio.to_thread(reached):
             assert time.monotonic() < deadline, f"not reached: {what}"
             await asyncio.sleep(0.3)
 
-    async with running_api(stack.settings) as api:
+    async with running_api(stack.settings, search_timeout_seconds=15) as api:
         ada, bob = await world.people(api, f"away_{server}")
         # Whatever the flows need to learn of these records, they learn before.
         await world.write(api, ada, bob)
-        await until(lambda: {flow for flow, _ in behind(stack)} <= {"archive"}, "all flows have read everything")
+        await until_so(lambda: {flow for flow, _ in behind(stack)} <= {"archive"}, "all flows have read everything")
         for flows in (TELLING, everybody - set(TELLING)):
             frozen.freeze(flows)
             await world.write(api, ada, bob)
-            await until(lambda flows=flows: have_work(stack, flows), f"there is work for {', '.join(flows)}")  # type: ignore[misc]
+            await until_so(lambda flows=flows: have_work(stack, flows), f"there is work for {', '.join(flows)}")  # type: ignore[misc]
         process = psutil.Process(stack.pid(name))
         process.send_signal(number)
         try:
-            await until(lambda: has_ended(process), f"{name} has ended")
+            await until_so(lambda: has_ended(process), f"{name} has ended")
             # What the registry knows a flow asks for once: the case that matters is a start without it.
             frozen.go_on(signal.SIGKILL if server == "registry" else signal.SIGCONT)
             if server != "database":
                 await world.write(api, ada, bob)
             await until_all_say(stack, {flow: {server} if flow in dependent else set() for flow in FLOWS})
             assert await asyncio.to_thread(listed_as_waiting, stack, server) == dependent
-            await until(lambda: seconds_waited(stack, server) >= LASTS.get(server, 0.0), "it has been away for long")
+            if server == "opensearch":
+                await until_searched(api, bob, ada, world.posts[written::2], "database")
+            await until_so(lambda: seconds_waited(stack, server) >= LASTS.get(server, 0.0), "it has been away for long")
         finally:
             frozen.go_on()
             await asyncio.to_thread(stack.up)
         await until_all_say(stack, {flow: set() for flow in FLOWS})
+        await until_searched(api, bob, ada, world.posts[written::2], "opensearch")
     await asyncio.to_thread(audit, stack, f"away_{server}")
 
 

@@ -1,10 +1,7 @@
-"""Search when OpenSearch is away, and when an index is built anew under load."""
+"""Search when an index is built anew under load."""
 
 import asyncio
 import json
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from connectors.barrier import Barrier
@@ -12,7 +9,7 @@ from readmodels.search import POSTS
 from sinks.opensearch_client import OpenSearchClient
 from tests.conftest import Stack
 from tests.integration.api_world import running_api
-from tests.integration.test_search import SEARCH, found_ids, until_found, word
+from tests.integration.test_search import found_ids, until_found, word
 
 
 def settle(system: Stack) -> None:
@@ -27,50 +24,6 @@ def indexed(system: Stack, posts: list[str]) -> dict[str, Any]:
         return client.documents(POSTS.read_alias(system.settings.search_prefix), posts)
     finally:
         client.close()
-
-
-async def wait_for(reached: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.1)
-
-
-async def test_nothing_is_lost_while_opensearch_is_away_and_the_flow_says_what_it_waits_for(system: Stack) -> None:
-    log = Path(system.settings.state_dir, "log", "search.log")
-    size = log.stat().st_size  # noqa: ASYNC240 - one look at a local file
-    async with running_api(system.settings, search_timeout_seconds=15) as api:
-        ada, bob = await api.people("ada", "bob")
-        rare = word()
-        before = await api.status(ada, f"{rare} before")
-        await until_found(api, bob, rare, [before["id"]])
-        await asyncio.to_thread(system.kill, "opensearch")
-        try:
-            posts = [before] + [await api.status(ada, f"{rare} {number}") for number in range(5)]
-
-            def waits() -> bool:
-                with log.open("rb") as file:
-                    file.seek(size)
-                    lines = file.read().splitlines()
-                said = [json.loads(line) for line in lines if b'"waits"' in line]
-                return any("OpenSearch" in line["reason"] for line in said)
-
-            await wait_for(waits, "the flow says that it waits for OpenSearch")
-            answer = await api.get(SEARCH, bob, params={"q": rare, "type": "statuses"})
-            assert len(answer.ok()["statuses"]) == 6
-            assert answer.headers["Fanline-Search"] == "database"
-        finally:
-            await asyncio.to_thread(system.up, "opensearch")
-        await asyncio.to_thread(settle, system)
-
-        async def answers() -> bool:
-            return (await api.get(SEARCH, bob, params={"q": rare})).headers["Fanline-Search"] == "opensearch"
-
-        for _ in range(100):
-            if await answers():
-                break
-            await asyncio.sleep(0.1)
-        await until_found(api, bob, rare, [post["id"] for post in posts])
 
 
 async def test_an_index_is_built_anew_under_load_and_no_search_fails(system: Stack) -> None:
