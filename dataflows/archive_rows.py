@@ -14,7 +14,7 @@ from connectors.record_runs import DELETED, Headers, Records
 from fanline.avro import HEADER, AvroDecoder, MalformedAvro
 from fanline.errors import MalformedEvent
 from readmodels.archive_schema import RECORD_COLUMNS
-from sinks.avro_columns import UnsupportedSchema, decode, decode_joined
+from sinks.avro_columns import UnsupportedSchema, decode
 
 # The header with the outbox row's id: equal in both records of an event that the connector has sent twice.
 ID_HEADER = "id"
@@ -57,7 +57,7 @@ class ArchiveRows:
             return None
         try:
             schema: Any = patiently(self._decoder.schema, schema_id)
-            batch, bad = decode_joined(schema, records.values, records.sizes, framing)
+            batch, bad = decode(schema, records.values, framing, records.sizes)
         except (MalformedEvent, UnsupportedSchema):
             return None
         if bad.any():

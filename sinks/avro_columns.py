@@ -52,18 +52,16 @@ def arrow_schema(schema: dict[str, Any]) -> pa.Schema:
     return pa.schema(list(_type(schema, {})))
 
 
-def decode(schema: dict[str, Any], values: Sequence[bytes], framing: bytes = b"") -> tuple[pa.RecordBatch, Bools]:
+def decode(
+    schema: dict[str, Any], pieces: Sequence[bytes], framing: bytes = b"", sizes: Longs | None = None
+) -> tuple[pa.RecordBatch, Bools]:
     """The columns of records, and which of them do not fit the schema (their values mean nothing).
 
-    Each value is to begin with `framing`. Raises `UnsupportedSchema`.
+    Each piece is a value, or, when `sizes` tells where they end, several in a row. Each value is to begin with
+    `framing`. Raises `UnsupportedSchema`.
     """
-    return decode_joined(schema, values, np.fromiter(map(len, values), np.int64, len(values)), framing)
-
-
-def decode_joined(
-    schema: dict[str, Any], pieces: Sequence[bytes], sizes: Longs, framing: bytes
-) -> tuple[pa.RecordBatch, Bools]:
-    """The same of values that lie one behind the other in `pieces`, with the size of each."""
+    if sizes is None:
+        sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
     ends = np.cumsum(sizes)
     starts = ends - sizes
     data = np.frombuffer(b"".join((*pieces, _PADDING)), np.uint8)

@@ -5,6 +5,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,6 @@ def run(
 def reject(percent: int) -> None:
     """Break what reads records in this process."""
     import numpy
-    import pyarrow
 
     from dataflows import archive_rows
     from fanline.avro import AvroDecoder, MalformedAvro
@@ -110,9 +110,11 @@ def reject(percent: int) -> None:
             raise MalformedAvro(REASON)
         return decode(self, data)
 
-    def broken_columns(schema: Any, values: list[bytes], skip: int) -> tuple[pyarrow.RecordBatch, Any]:
-        batch, bad = decode_columns(schema, values, skip)
-        return batch, bad | numpy.array([unreadable(value, percent) for value in values])
+    def broken_columns(schema: Any, pieces: list[bytes], framing: bytes, sizes: Any = None) -> tuple[Any, Any]:
+        batch, bad = decode_columns(schema, pieces, framing, sizes)
+        data = b"".join(pieces)
+        ends = accumulate(map(len, pieces) if sizes is None else sizes.tolist(), initial=0)
+        return batch, bad | numpy.array([unreadable(data[start:end], percent) for start, end in pairwise(ends)])
 
     AvroDecoder.decode = broken  # type: ignore[method-assign]
     vars(archive_rows)["decode"] = broken_columns

@@ -244,8 +244,8 @@ def test_exactly_the_records_that_a_flow_cannot_read_become_its_dead_letters(sto
     assert {letter.reason for letter in story.letters[flow]} <= {REASON}
 
 
-def test_there_was_something_to_reject_in_many_topics(story: Story) -> None:
-    assert len({origin.topic for each in story.expected.values() for origin in each}) >= 5
+def test_there_was_something_to_reject_in_several_topics(story: Story) -> None:
+    assert len({origin.topic for each in story.expected.values() for origin in each}) >= 3
 
 
 @pytest.mark.parametrize("flow", FLOWS)
