@@ -59,6 +59,7 @@ class Database:
         try:
             return await self._read(body)
         except psycopg.OperationalError:
+            await self.pool.check()
             try:
                 return await self._read(body)
             except (PoolTimeout, psycopg.OperationalError) as error:

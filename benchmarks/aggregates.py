@@ -20,17 +20,14 @@ import psycopg
 from audit.aggregates import check_aggregates
 from audit.stores import Stores
 from benchmarks.flow_runs import NoLetters, run_flow
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import migrated_stack
 from benchmarks.records import LIKES_SCHEMA, as_change, write_changes
 from benchmarks.report import finish, run_benchmark
 from connectors.decode import ChangeDecoder
 from connectors.messages import Message
-from connectors.topics import ensure_topics
 from dataflows.aggregates import marked
 from fanline.avro import AvroDecoder, encode, parse
 from fanline.database import connect
-from fanline.migrations_runner import migrate
-from fanline.settings import get_settings
 from readmodels.aggregate_changes import Mark, Stale, settle
 from readmodels.aggregates import INSTANCE, RESOLUTIONS, Scope, Series, build, floor_to, retention
 
@@ -51,10 +48,7 @@ FROM generate_series(0, %(posts)s - 1) AS p (n) CROSS JOIN (SELECT id FROM users
 def main() -> dict[str, Any]:
     """The benchmark."""
     busy = {"FANLINE_AGGREGATES_SECONDS": "0.1", "FANLINE_AGGREGATES_SHARE": "0.5"}
-    with own_stack("postgres,valkey,kafka,registry", busy) as environment:
-        settings = get_settings()
-        migrate(settings)
-        ensure_topics(settings)
+    with migrated_stack("postgres,valkey,kafka,registry", busy) as (environment, settings):
         with connect(settings, autocommit=True) as connection:
             write_rows(connection)
         write_changes(TOPIC, LIKES_SCHEMA, ((str(number), change) for number, change in enumerate(changes())))

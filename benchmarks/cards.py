@@ -19,17 +19,15 @@ from uuid import UUID
 from audit.checks import check_documents
 from audit.stores import Stores
 from benchmarks.flow_runs import Recording, beside_ceiling, must_equal
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import migrated_stack
 from benchmarks.records import POSTS_SCHEMA, ChangeLog, Connection, copy, post_row, value_schema, write_changes
 from benchmarks.report import finish, run_benchmark
 from connectors.kafka_source import BATCH_RECORDS
-from connectors.topics import ensure_topics
 from dataflows.effects import Performer
 from fanline.addresses import public_url
 from fanline.database import connect
 from fanline.ids import TimeOrderedIds
-from fanline.migrations_runner import migrate
-from fanline.settings import Settings, get_settings
+from fanline.settings import Settings
 from readmodels import documents
 from readmodels.affected import affected
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
@@ -55,10 +53,7 @@ def main() -> dict[str, Any]:
     people = [UUID(int=number + 1) for number in range(PEOPLE)]
     ids = TimeOrderedIds()
     posts = [ids.next() for _ in range(NUMBER)]
-    with own_stack("postgres,valkey,kafka,registry") as environment:
-        settings = get_settings()
-        migrate(settings)
-        ensure_topics(settings)
+    with migrated_stack("postgres,valkey,kafka,registry") as (environment, settings):
         performer = Performer(settings, "benchmark")
         with connect(settings, autocommit=True) as connection:
             write_rows(connection, people, posts)

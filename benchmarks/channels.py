@@ -26,18 +26,16 @@ from psycopg.rows import dict_row
 
 from benchmarks.channel_ends import PushService, mail_server, push_service
 from benchmarks.flow_runs import LONGEST_SECONDS, cpu_seconds, metric, metrics_url, must_run, running
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import migrated_stack
 from benchmarks.records import Connection, copy, write_events
 from benchmarks.report import finish, run_benchmark
 from benchmarks.servers import free_port
-from connectors.topics import ensure_topics
 from dataflows.courier import IN_FLIGHT
 from dataflows.email import IN_FLIGHT as MAILS_IN_FLIGHT
 from fanline.addresses import public_url
 from fanline.database import connect
 from fanline.ids import TimeOrderedIds
-from fanline.migrations_runner import migrate
-from fanline.settings import Settings, get_settings
+from fanline.settings import Settings
 from fanline.vapid import VapidKey, new_private_key
 from readmodels import digest, push
 from readmodels.channel_deliveries import Channel
@@ -62,32 +60,29 @@ def main() -> dict[str, Any]:
         "FANLINE_PUSH_PRIVATE_ENDPOINTS": "true", "FANLINE_SMTP_HOST": "127.0.0.1",
         "FANLINE_SMTP_PORT": str(free_port()), "FANLINE_SMTP_SECURITY": "none", "FANLINE_SMTP_FROM": SENDER,
     }  # fmt: skip
-    with own_stack("postgres,kafka,registry", chosen) as environment:
-        settings = get_settings()
-        migrate(settings)
-        ensure_topics(settings)
-        with (
-            connect(settings, autocommit=True) as connection,
-            push_service() as service,
-            mail_server(settings.smtp_port) as mailbox,
-            ProcessPoolExecutor(1, get_context("spawn")) as alone,
-        ):
-            ids = prepare(connection, settings, service)
-            messages = ready_messages(connection, settings, ids)
-            ceilings = [alone.submit(push_alone, messages).result()]
-            service.taken.clear()
-            pushed = courier(connection, environment, "push", service.taken, PEOPLE, lambda: None)
-            if sorted(service.notifications()) != sorted(ids):
-                raise RuntimeError("not every notification was pushed once")
-            ceilings.append(alone.submit(push_alone, messages).result())
-            mails = ready_mails(connection, settings, ids)
-            server = smtp.mail_server(settings)
-            mail_ceilings = [alone.submit(mails_alone, server, mails).result()]
-            mailbox.taken.clear()
-            mailed = courier(connection, environment, "email", mailbox.taken, READERS, lambda: make_due(connection))
-            if sorted(recipient for _, recipient in mailbox.taken) != sorted(recipient for _, recipient in mails):
-                raise RuntimeError("not everybody who wants mail has got one")
-            mail_ceilings.append(alone.submit(mails_alone, server, mails).result())
+    with (
+        migrated_stack("postgres,kafka,registry", chosen) as (environment, settings),
+        connect(settings, autocommit=True) as connection,
+        push_service() as service,
+        mail_server(settings.smtp_port) as mailbox,
+        ProcessPoolExecutor(1, get_context("spawn")) as alone,
+    ):
+        ids = prepare(connection, settings, service)
+        messages = ready_messages(connection, settings, ids)
+        ceilings = [alone.submit(push_alone, messages).result()]
+        service.taken.clear()
+        pushed = courier(connection, environment, "push", service.taken, PEOPLE, lambda: None)
+        if sorted(service.notifications()) != sorted(ids):
+            raise RuntimeError("not every notification was pushed once")
+        ceilings.append(alone.submit(push_alone, messages).result())
+        mails = ready_mails(connection, settings, ids)
+        server = smtp.mail_server(settings)
+        mail_ceilings = [alone.submit(mails_alone, server, mails).result()]
+        mailbox.taken.clear()
+        mailed = courier(connection, environment, "email", mailbox.taken, READERS, lambda: make_due(connection))
+        if sorted(recipient for _, recipient in mailbox.taken) != sorted(recipient for _, recipient in mails):
+            raise RuntimeError("not everybody who wants mail has got one")
+        mail_ceilings.append(alone.submit(mails_alone, server, mails).result())
     mails_ceiling = round(sum(mail_ceilings) / 2)
     return finish(
         "channels", value=pushed.pop("rate"), unit="push messages/s", ceiling=round(sum(ceilings) / 2),

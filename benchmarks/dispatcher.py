@@ -18,16 +18,14 @@ from uuid import UUID
 from audit.notifications import DAY_SECONDS, check_inboxes
 from audit.stores import Stores
 from benchmarks.flow_runs import Payload, Recording, beside_ceiling, must_equal
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import migrated_stack
 from benchmarks.records import ChangeLog, Connection, copy, value_schema, write_changes
 from benchmarks.report import finish, run_benchmark
 from connectors.kafka_source import BATCH_RECORDS
-from connectors.topics import ensure_topics
 from dataflows.effects import Performer
 from fanline.database import connect
 from fanline.ids import TimeOrderedIds, created_ms
-from fanline.migrations_runner import migrate
-from fanline.settings import Settings, get_settings
+from fanline.settings import Settings
 from readmodels import inbox
 from readmodels.inbox import Changed
 
@@ -48,10 +46,7 @@ def main() -> dict[str, Any]:
     """The benchmark."""
     people = [UUID(int=number + 1) for number in range(PEOPLE)]
     ids = TimeOrderedIds()
-    with own_stack("postgres,valkey,kafka,registry") as environment:
-        settings = get_settings()
-        migrate(settings)
-        ensure_topics(settings)
+    with migrated_stack("postgres,valkey,kafka,registry") as (environment, settings):
         performer = Performer(settings, "benchmark")
         with connect(settings, autocommit=True) as connection:
             copy(connection, "users (id, username)", ((person, f"p{number}") for number, person in enumerate(people)))

@@ -16,16 +16,14 @@ from uuid import UUID
 from audit.checks import check_followers, check_timelines
 from audit.stores import Stores
 from benchmarks.flow_runs import Payload, Recording, beside_ceiling, must_equal
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import migrated_stack
 from benchmarks.records import FOLLOWS_SCHEMA, ChangeLog, Connection, copy, write_changes
 from benchmarks.report import finish, run_benchmark
 from connectors.kafka_source import BATCH_RECORDS
-from connectors.topics import ensure_topics
 from dataflows.effects import Performer, limits
 from fanline.database import connect
 from fanline.ids import TimeOrderedIds
-from fanline.migrations_runner import migrate
-from fanline.settings import Settings, get_settings
+from fanline.settings import Settings
 from readmodels import followers, readiness, timelines
 from readmodels.effects import command
 from readmodels.followers import Edge
@@ -45,10 +43,7 @@ def main() -> dict[str, Any]:
     """The benchmark."""
     people = [UUID(int=number + 1) for number in range(PEOPLE)]
     follows = made_up(people)
-    with own_stack("postgres,valkey,kafka,registry") as environment:
-        settings = get_settings()
-        migrate(settings)
-        ensure_topics(settings)
+    with migrated_stack("postgres,valkey,kafka,registry") as (environment, settings):
         performer = Performer(settings, "benchmark")
         with connect(settings, autocommit=True) as connection:
             write_people(connection, people)

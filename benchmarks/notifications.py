@@ -16,15 +16,12 @@ import psycopg
 from psycopg.rows import dict_row
 
 from benchmarks.flow_runs import metric, metrics_url, must_run, running
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import migrated_stack
 from benchmarks.records import copy, write_events
 from benchmarks.report import finish, run_benchmark
 from connectors.kafka_source import BATCH_RECORDS
-from connectors.topics import ensure_topics
 from fanline.database import connect
 from fanline.ids import TimeOrderedIds
-from fanline.migrations_runner import migrate
-from fanline.settings import get_settings
 from readmodels import notification_queries as queries
 from readmodels import notification_rows as rows
 from readmodels.effects import Query, drive
@@ -50,10 +47,7 @@ Like = tuple[UUID, int, UUID]
 
 def main() -> dict[str, Any]:
     """The benchmark."""
-    with own_stack("postgres,kafka,registry", PARTITIONS) as environment:
-        settings = get_settings()
-        migrate(settings)
-        ensure_topics(settings)
+    with migrated_stack("postgres,kafka,registry", PARTITIONS) as (environment, settings):
         encode = encoder(settings)
         with connect(settings, autocommit=True) as connection:
             batches = prepared(connection, encode, prepare(connection, encode))

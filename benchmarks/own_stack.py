@@ -10,7 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from benchmarks.servers import free_port
+from connectors.topics import ensure_topics
 from fanline.errors import DependencyUnavailable
+from fanline.migrations_runner import migrate
 from fanline.settings import Settings, get_settings
 
 PORTS = (
@@ -57,9 +59,16 @@ def own_stack(only: str, more: Mapping[str, str] = MappingProxyType({})) -> Iter
         get_settings.cache_clear()
 
 
-def settings_with(redis_url: str) -> Settings:
-    """The current settings with another Redis."""
-    return get_settings().model_copy(update={"redis_url": redis_url})
+@contextmanager
+def migrated_stack(
+    only: str, more: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[dict[str, str], Settings]]:
+    """The same with the database's tables and Kafka's topics; also its settings."""
+    with own_stack(only, more) as environment:
+        settings = get_settings()
+        migrate(settings)
+        ensure_topics(settings)
+        yield environment, settings
 
 
 def _fanline(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":

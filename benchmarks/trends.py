@@ -21,16 +21,14 @@ from uuid import UUID
 from audit.stores import Stores
 from audit.trends import check_posts, check_tags
 from benchmarks.flow_runs import Payload, Recording, beside_ceiling, must_equal
-from benchmarks.own_stack import own_stack
+from benchmarks.own_stack import migrated_stack
 from benchmarks.records import LIKES_SCHEMA, POSTS_SCHEMA, ChangeLog, Connection, Row, copy, post_row, write_changes
 from benchmarks.report import finish, run_benchmark
 from connectors.kafka_source import BATCH_RECORDS
-from connectors.topics import ensure_topics
 from dataflows.effects import Performer
 from fanline.database import connect
 from fanline.ids import TimeOrderedIds
-from fanline.migrations_runner import migrate
-from fanline.settings import Settings, get_settings
+from fanline.settings import Settings
 from readmodels import trend_marks, trends
 from readmodels.effects import Effects
 
@@ -43,10 +41,7 @@ Change = tuple[str, Row]
 def main() -> dict[str, Any]:
     """The benchmark."""
     people = [UUID(int=number + 1) for number in range(PEOPLE)]
-    with own_stack("postgres,valkey,kafka,registry") as environment:
-        settings = get_settings()
-        migrate(settings)
-        ensure_topics(settings)
+    with migrated_stack("postgres,valkey,kafka,registry") as (environment, settings):
         performer = Performer(settings, "benchmark")
         before_uses = count_nothing(performer)
         posts, likes = made_up(people)

@@ -119,7 +119,10 @@ def open_pool(settings: Settings, *, max_size: int = 4) -> ConnectionPool[psycop
 async def open_async_pool(
     settings: Settings, *, min_size: int = 1, max_size: int = 10
 ) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:
-    """An open asynchronous pool; a dead connection costs its user one failed statement and is then replaced."""
+    """An open asynchronous pool; a dead connection costs its user one failed statement.
+
+    Its neighbours were probably lost with it: who meets one has the pool checked, so that nobody meets the others.
+    """
     pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
         database_url(settings),
         kwargs={"cursor_factory": AsyncCountingCursor, "connect_timeout": CONNECT_TIMEOUT_SECONDS},
@@ -171,7 +174,7 @@ async def run_transaction_async(
     pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]],
     body: Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]],
 ) -> T:
-    """`run_transaction` for the asynchronous pool."""
+    """`run_transaction` for the asynchronous pool, which is checked when a connection was lost."""
     for attempt in range(MAX_ATTEMPTS):
         try:
             async with pool.connection() as connection:
@@ -183,6 +186,9 @@ async def run_transaction_async(
             await asyncio.sleep(pause_seconds(attempt))
         except errors.ReadOnlySqlTransaction as error:
             raise DependencyUnavailable(READ_ONLY, "database") from error
-        except (PoolTimeout, psycopg.OperationalError) as error:
+        except PoolTimeout as error:
+            raise unavailable(error) from error
+        except psycopg.OperationalError as error:
+            await pool.check()
             raise unavailable(error) from error
     raise AssertionError("unreachable")

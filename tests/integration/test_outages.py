@@ -263,8 +263,7 @@ async def test_every_flow_says_that_it_waits_for_it_and_loses_nothing_while_it_i
             frozen.go_on()
             await asyncio.to_thread(stack.up)
         await until_all_say(stack, {flow: set() for flow in FLOWS})
-        if server == "opensearch":
-            await until_searched(api, bob, ada, world.posts[written::2], "opensearch")
+        await until_searched(api, bob, ada, world.posts[written::2], "opensearch")
     await asyncio.to_thread(audit, stack, f"away_{server}")
 
 

@@ -40,6 +40,8 @@ PREFIX = "poison"
 GRAPH = scale_free(60, 1_500, seed=11)
 IN_A_ROW = 5
 POSTS, RATE, LIKES = 150, 100.0, 1_200
+# Of so many changes of a table one in a hundred is practically never none.
+OTHER_ROWS = 800
 ROWS = """
 INSERT INTO likes (user_id, post_id)
 SELECT u.id, p.id FROM users u CROSS JOIN (SELECT id FROM posts WHERE id = ANY(%(posts)s) AND repost_of_id IS NULL) p
@@ -48,7 +50,7 @@ WHERE u.id = ANY(%(people)s) ORDER BY md5(u.id::text || p.id) LIMIT %(likes)s ON
 OTHERS = """
 WITH pairs AS (
   SELECT a.id AS a, b.id AS b FROM users a JOIN users b ON a.id < b.id
-  WHERE a.id = ANY(%(people)s) AND b.id = ANY(%(people)s) ORDER BY md5(a.id::text || b.id::text) LIMIT 200
+  WHERE a.id = ANY(%(people)s) AND b.id = ANY(%(people)s) ORDER BY md5(a.id::text || b.id::text) LIMIT %(others)s
 ), muted AS (
   INSERT INTO mutes (muter_id, muted_id) SELECT a, b FROM pairs ON CONFLICT DO NOTHING
 ), blocked AS (
@@ -56,7 +58,7 @@ WITH pairs AS (
 )
 INSERT INTO bookmarks (user_id, post_id)
 SELECT u.id, p.id FROM users u CROSS JOIN (SELECT id FROM posts WHERE id = ANY(%(posts)s) AND repost_of_id IS NULL) p
-WHERE u.id = ANY(%(people)s) ORDER BY md5(p.id || u.id::text) LIMIT 400 ON CONFLICT DO NOTHING
+WHERE u.id = ANY(%(people)s) ORDER BY md5(p.id || u.id::text) LIMIT %(others)s ON CONFLICT DO NOTHING
 """
 
 
@@ -94,7 +96,7 @@ def write(stack: Stack, name: str) -> None:
         with admitted(connection, writers, "Poison", url) as tokens:
             outcome = asyncio.run(Poster(url, steps, tokens_by_number(steps, people, tokens)).run())
         assert outcome.failures == []
-        parameters = {"people": people, "posts": outcome.posts, "likes": LIKES}
+        parameters = {"people": people, "posts": outcome.posts, "likes": LIKES, "others": OTHER_ROWS}
         connection.execute(ROWS, parameters)
         connection.execute(OTHERS, parameters)
         # Not of somebody who has favourited over REST: an event told of it, and none would tell of its end.
@@ -244,8 +246,8 @@ def test_exactly_the_records_that_a_flow_cannot_read_become_its_dead_letters(sto
     assert {letter.reason for letter in story.letters[flow]} <= {REASON}
 
 
-def test_there_was_something_to_reject_in_several_topics(story: Story) -> None:
-    assert len({origin.topic for each in story.expected.values() for origin in each}) >= 3
+def test_there_was_something_to_reject_in_many_topics(story: Story) -> None:
+    assert len({origin.topic for each in story.expected.values() for origin in each}) >= 5
 
 
 @pytest.mark.parametrize("flow", FLOWS)

@@ -67,7 +67,7 @@ def test_every_model_is_rebuilt_switched_rolled_back_and_freed_under_load_and_st
         def follow_and_unfollow() -> None:
             dice = random.Random(5)
             with database.connect(system.settings, autocommit=True) as own:
-                while not over.wait(0.05):
+                while not over.wait(0.02):
                     pair = dice.sample(crowd.ids, 2)
                     if (
                         own.execute("DELETE FROM follows WHERE (follower_id, followee_id) = (%s, %s)", pair).rowcount
