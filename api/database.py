@@ -58,13 +58,13 @@ class Database:
         """Run several queries on one connection; a connection that turns out to be dead is replaced, once."""
         try:
             return await self._read(body)
+        except PoolTimeout as error:
+            raise unavailable(error) from error
         except psycopg.OperationalError:
             await self.pool.check()
-            try:
-                return await self._read(body)
-            except (PoolTimeout, psycopg.OperationalError) as error:
-                raise unavailable(error) from error
-        except PoolTimeout as error:
+        try:
+            return await self._read(body)
+        except psycopg.OperationalError as error:
             raise unavailable(error) from error
 
     async def _read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from connectors.events import Event
 from connectors.waiting import Waiting
@@ -306,7 +306,7 @@ def _rows_of(pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]]) -> Rows:
             async with pool.connection() as connection, AsyncCountingCursor(connection, row_factory=dict_row) as cursor:
                 await cursor.execute(query.sql.encode(), query.parameters)
                 return list(await cursor.fetchall())
-        except (psycopg.OperationalError, PoolTimeout) as error:
+        except psycopg.OperationalError as error:
             reason = str(error).strip() or repr(error)
             raise DependencyUnavailable(f"The database does not answer: {reason}.", "database") from error
 

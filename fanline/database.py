@@ -165,7 +165,7 @@ def run_transaction(pool: ConnectionPool[psycopg.Connection[Any]], body: Callabl
             time.sleep(pause_seconds(attempt))
         except errors.ReadOnlySqlTransaction as error:
             raise DependencyUnavailable(READ_ONLY, "database") from error
-        except (PoolTimeout, psycopg.OperationalError) as error:
+        except psycopg.OperationalError as error:
             raise unavailable(error) from error
     raise AssertionError("unreachable")
 

@@ -165,8 +165,8 @@ class Mailbox:
 
 
 @contextmanager
-def mail_server(mailbox: Mailbox, port: int) -> Iterator[None]:
-    controller = Controller(mailbox, hostname="127.0.0.1", port=port)
+def mail_server(mailbox: Any, port: int, **options: Any) -> Iterator[None]:
+    controller = Controller(mailbox, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
         yield

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from benchmarks.servers import free_port
 from sinks.smtp import MailServer, Security, tls_context
+from tests.integration.channel_world import mail_server
 
 HOST, SENDER, RECIPIENT = "127.0.0.1", "noreply@example.org", "ada@example.org"
 USER, PASSWORD = "fanline", "correct horse"
@@ -74,7 +74,8 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 @contextmanager
-def mail_server(mailbox: Mailbox, security: Security, certificate: Path) -> Iterator[int]:
+def guarded(mailbox: Mailbox, security: Security, certificate: Path) -> Iterator[int]:
+    """The port of a mail server with that kind of security."""
     port = free_port()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
@@ -83,13 +84,8 @@ def mail_server(mailbox: Mailbox, security: Security, certificate: Path) -> Iter
         "tls": {"ssl_context": context, "auth_require_tls": False},
         "starttls": {"tls_context": context, "require_starttls": True},
     }
-    options = {"authenticator": mailbox.login} | ways[security]
-    controller = Controller(mailbox, hostname=HOST, port=port, **options)
-    controller.start()
-    try:
+    with mail_server(mailbox, port, authenticator=mailbox.login, **ways[security]):
         yield port
-    finally:
-        controller.stop()
 
 
 def message() -> EmailMessage:
@@ -103,7 +99,7 @@ def message() -> EmailMessage:
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_login_and_mail_go_over_a_protected_connection(security: Security, certificate: Path) -> None:
     mailbox = Mailbox()
-    with mail_server(mailbox, security, certificate) as port:
+    with guarded(mailbox, security, certificate) as port:
         outcome = MailServer(HOST, port, security, USER, PASSWORD).send(message(), SENDER, RECIPIENT)
     assert outcome.kind == "sent"
     assert mailbox.mails == [(True, RECIPIENT)]
@@ -115,7 +111,7 @@ def test_a_server_whose_certificate_is_not_trusted_gets_neither_password_nor_mai
     security: Security, certificate: Path
 ) -> None:
     mailbox = Mailbox()
-    with mail_server(mailbox, security, certificate) as port:
+    with guarded(mailbox, security, certificate) as port:
         outcome = MailServer(HOST, port, security, USER, PASSWORD).send(message(), SENDER, RECIPIENT)
     assert (outcome.kind, outcome.unreached) == ("retry", True)
     assert "CERTIFICATE_VERIFY_FAILED" in str(outcome.reason)
@@ -125,7 +121,7 @@ def test_a_server_whose_certificate_is_not_trusted_gets_neither_password_nor_mai
 @pytest.mark.usefixtures("trusted")
 def test_a_server_that_offers_no_starttls_gets_neither_password_nor_mail(certificate: Path) -> None:
     mailbox = Mailbox()
-    with mail_server(mailbox, "none", certificate) as port:
+    with guarded(mailbox, "none", certificate) as port:
         outcome = MailServer(HOST, port, "starttls", USER, PASSWORD).send(message(), SENDER, RECIPIENT)
     assert (outcome.kind, outcome.unreached) == ("retry", True)
     assert (mailbox.logins, mailbox.mails) == ([], [])
@@ -134,7 +130,7 @@ def test_a_server_that_offers_no_starttls_gets_neither_password_nor_mail(certifi
 @pytest.mark.usefixtures("trusted")
 def test_a_wrong_password_is_said_and_the_mail_is_kept_for_later(certificate: Path) -> None:
     mailbox = Mailbox()
-    with mail_server(mailbox, "starttls", certificate) as port:
+    with guarded(mailbox, "starttls", certificate) as port:
         outcome = MailServer(HOST, port, "starttls", USER, "wrong").send(message(), SENDER, RECIPIENT)
     assert (outcome.kind, outcome.unreached) == ("retry", True)
     assert "535" in str(outcome.reason)

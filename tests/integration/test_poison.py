@@ -258,18 +258,13 @@ def test_after_the_fix_a_replay_loses_nothing(story: Story, mended: dict[str, Le
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_a_flow_that_can_read_nothing_stops_and_keeps_its_place(braked: dict[str, Braked], flow: str) -> None:
-    if flow not in braked:
-        pytest.skip(f"fewer than {IN_A_ROW} records came for {flow}")
+    assert flow in braked, f"fewer than {IN_A_ROW} records came for {flow}"
     found = braked[flow]
     assert found.code == 1, found.said
     assert f"The flow {flow} stops, as it had to reject {IN_A_ROW} records in a row" in found.said
     assert REASON.rstrip(".") in found.said
     # What it passed before the last of them came is among its dead letters; the rest waits for the fix.
     assert sum(found.after[place] - at for place, at in found.before.items()) < IN_A_ROW
-
-
-def test_most_flows_had_something_to_stop_at(braked: dict[str, Braked]) -> None:
-    assert len(braked) >= len(FLOWS) - 3
 
 
 def test_after_that_fix_nothing_is_lost_either(
