@@ -114,7 +114,7 @@ def decode_and_mark() -> int:
     stale = Stale()
     started = time.process_time()
     for start in range(0, CHANGES, BATCH):
-        for mark in decoder(messages[start : start + BATCH]):  # type: ignore[arg-type]
+        for mark in decoder(messages[start : start + BATCH]):
             stale.add(mark)
     return round(CHANGES / (time.process_time() - started))
 

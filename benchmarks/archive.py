@@ -34,13 +34,13 @@ from connectors.kafka_clients import client_config
 from dataflows import archive
 from dataflows.run import run_flow
 from fanline import avro
+from fanline.avro_columns import arrow_schema
 from fanline.metrics import RECORDS as READ
 from fanline.settings import Settings, get_settings
 from readmodels.archive import ArchiveFile, day_of
 from readmodels.archive_schema import RECORD_COLUMNS
 from schemas import contracts
 from schemas.registry import encoder
-from sinks.avro_columns import arrow_schema
 from sinks.parquet import WRITERS
 from sinks.parquet_store import ParquetStore
 

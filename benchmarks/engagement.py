@@ -36,11 +36,12 @@ from benchmarks.own_stack import own_stack
 from benchmarks.records import LIKES_SCHEMA, TRANSACTIONS, as_change, burn, copy, log_end, write_changes
 from benchmarks.report import finish, run_benchmark
 from benchmarks.servers import valkey
-from connectors.decode import ChangeDecoder
+from connectors.decode_runs import RunDecoder
 from connectors.messages import Message
+from connectors.record_runs import in_runs
 from connectors.topics import ensure_topics
 from dataflows.effects import Performer
-from dataflows.engagement import route
+from dataflows.engagement import BATCH_RECORDS, route, route_run
 from fanline.avro import AvroDecoder, encode, parse
 from fanline.changes import RowChange
 from fanline.database import connect
@@ -196,7 +197,7 @@ def ceiling(performer: Performer, likes: Likes) -> float:
             row = {"user_id": str(person), "post_id": post}
             change = RowChange("likes", "c", row, position, 0, transaction)
             routed.append(Routed(incremental.place(TOPICS["likes"], number % 4), effects_of(change)))
-        data = [write.data for write in Batch(routed).writes()]
+        data = [data for writes in Batch(routed).writes() for data in writes.data]
         payloads.append((b"".join(data), len(data)))
     return round(CEILING_LIKES / pipelined(performer.nodes, payloads))
 
@@ -230,20 +231,21 @@ def count_rows(connection: "psycopg.Connection[Any]", post: int) -> float:
 
 
 def decode_and_route() -> int:
-    """Row changes a second that one core turns from bytes into effects."""
+    """Row changes a second that one core turns from bytes into effects, in runs as they come from a backlog."""
     schema = parse(LIKES_SCHEMA)
     likes = Likes(range(POSTS), range(1, TRANSACTIONS + 1), 0)
     messages = [
-        Message(TOPIC, number % 4, number, None, encode(1, schema, as_row(*like)), (), 0)
+        Message(TOPIC, number // BATCH_RECORDS % 4, number, b"key", encode(1, schema, as_row(*like)), (), 0)
         for number, like in enumerate(likes.make(DECODED))
     ]
+    runs = list(in_runs(messages))
     letters: Any = NoLetters()
-    decoder = ChangeDecoder(AvroDecoder(lambda _: LIKES_SCHEMA).decode, letters, route)
+    decoder = RunDecoder(AvroDecoder(lambda _: LIKES_SCHEMA), letters, route, route_run)
     rounds = []
     for _ in range(3):
         started = time.process_time()
-        for start in range(0, DECODED, BATCH):
-            decoder(messages[start : start + BATCH])  # type: ignore[arg-type]
+        for run in runs:
+            decoder([run])
         rounds.append(time.process_time() - started)
     return round(DECODED / statistics.median(rounds))
 

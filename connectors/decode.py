@@ -51,7 +51,10 @@ def decode_changes(
 
 
 class ChangeDecoder(RecordDecoder):
-    """Decodes batches; waits while the registry is away, and until queries see the batch's transactions."""
+    """Decodes batches; waits while the registry is away, and until queries see the batch's transactions.
+
+    The arguments are those of `decode_changes`; `present` makes facts of now of changes that were sent back.
+    """
 
     def __init__(
         self,
@@ -65,14 +68,11 @@ class ChangeDecoder(RecordDecoder):
         self._decode, self._convert = decode, convert
         self._wait_until_visible, self._present = wait_until_visible, present
         self._tables: dict[str, str] = {}
-        self._transactions: set[int] = set()
+        self.transactions: set[int] = set()
 
     def item(self, message: Message, value: bytes) -> Any:
         """The change in a record, converted."""
-        table = self._tables.get(message.topic)
-        if table is None:
-            table = self._tables[message.topic] = table_of(message.topic)
-        row = self._row(table, message, value)
+        row = self._row(self.table(message.topic), message, value)
         if row is None:
             return None
         if self._present is not None and isinstance(message, Replayed):
@@ -82,8 +82,15 @@ class ChangeDecoder(RecordDecoder):
         change = Change(message, row)
         made = self._made(change)
         if change.change.transaction is not None:
-            self._transactions.add(change.change.transaction)
+            self.transactions.add(change.change.transaction)
         return made
+
+    def table(self, topic: str) -> str:
+        """The table whose changes a topic has."""
+        table = self._tables.get(topic)
+        if table is None:
+            table = self._tables[topic] = table_of(topic)
+        return table
 
     def _row(self, table: str, message: Message, value: bytes) -> RowChange | None:
         """The row change; None for a message of CockroachDB's that tells of no row."""
@@ -94,7 +101,7 @@ class ChangeDecoder(RecordDecoder):
 
     def wait(self) -> None:
         """Returns when queries see what the batch's transactions have committed."""
-        transactions, self._transactions = self._transactions, set()
+        transactions, self.transactions = self.transactions, set()
         if transactions and self._wait_until_visible is not None:
             self._wait_until_visible(transactions)
 

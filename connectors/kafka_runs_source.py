@@ -1,4 +1,4 @@
-"""The Kafka source of the archive: records as columns, taken out of the client without a step of Python for each."""
+"""The Kafka source that gives records as columns, taken out of the client without a step of Python for each."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -6,24 +6,49 @@ from typing import Any
 
 import confluent_kafka
 
-from connectors.kafka_source import KafkaReader, KafkaSource, Snapshot
+from connectors.kafka_source import BATCH_RECORDS, KafkaReader, KafkaSource, Resume, Snapshot
 from connectors.record_runs import Records, in_runs
+from fanline.settings import Settings
 
 # Its methods are called unbound; the stubs tell of None where only an event of the client has it.
 Record: Any = confluent_kafka.Message
 
 
 class KafkaRunsSource(KafkaSource):
-    """The Kafka source, which gives plain records as `Records`; those that were sent back come as `Replayed`."""
+    """The Kafka source, which gives plain records as `Records`; those that were sent back come as `Replayed`.
+
+    Up to `most` records are taken at a time; fewer than `least` come as they are, each by itself.
+    """
+
+    def __init__(
+        self,
+        topics: Sequence[str],
+        group: str,
+        settings: Settings | None = None,
+        *,
+        resume: Resume = "snapshot",
+        least: int = 1,
+        most: int = BATCH_RECORDS,
+    ) -> None:
+        super().__init__(topics, group, settings, resume=resume)
+        self._least, self._most = least, most
 
     def _open(self, saved: Snapshot) -> "KafkaRunsReader":
-        return KafkaRunsReader(self.topics, self.group, self._settings, saved)
+        return KafkaRunsReader(self.topics, self.group, self._settings, saved, self._least, self._most)
 
 
 class KafkaRunsReader(KafkaReader):
     """The source's part."""
 
+    def __init__(
+        self, topics: Sequence[str], group: str, settings: Settings, saved: Snapshot, least: int, most: int
+    ) -> None:
+        super().__init__(topics, group, settings, saved)
+        self._least, self.batch_records = least, most
+
     def _take(self, records: Sequence[Any]) -> list[Any]:
+        if len(records) < self._least:
+            return super()._take(records)
         topics = list(map(Record.topic, records))
         if self._retries in topics or any(map(Record.error, records)):
             return list(in_runs(super()._take(records)))

@@ -104,6 +104,9 @@ class _Position:
 class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
     """The source's part."""
 
+    batch_records = BATCH_RECORDS
+    """Records that are taken at a time, at most."""
+
     def __init__(self, topics: Sequence[str], group: str, settings: Settings, saved: Snapshot) -> None:
         self._group, self._settings, self._saved = group, settings, saved
         client_id = f"{group}-{settings.flow_instance}"
@@ -145,12 +148,12 @@ class KafkaReader(StatefulSourcePartition[Item, Snapshot]):
             return self._tell(float("inf"))
         if self._watch.found:
             self._assign(self._watch.take())
-        records = self._consumer.consume(BATCH_RECORDS, 0)
+        records = self._consumer.consume(self.batch_records, 0)
         items = self._take(records) if records else []
         now = time.monotonic()
         if now >= self._tell_at:
             items += self._tell(now)
-        self._was_full = len(records) == BATCH_RECORDS
+        self._was_full = len(records) == self.batch_records
         if items:
             self._busy_until = now + BUSY_SECONDS
         return items

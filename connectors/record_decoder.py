@@ -1,7 +1,8 @@
 """What the decoders of row changes and of domain events share: dead letters, and patience with the registry."""
 
+import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,8 +12,8 @@ from connectors.messages import Message, Progress
 from connectors.waiting import Waiting
 from fanline.errors import DependencyUnavailable, MalformedEvent
 
-# What a record raises that is not as the flow knows it: a field that is missing, or of another type.
-UNUSABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+# What a record raises that is not as the flow knows it: a field that is missing, of another type, or out of range.
+UNUSABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, struct.error)
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -26,7 +27,7 @@ class RecordDecoder(ABC):
     """
 
     def __init__(self, dead_letters: DeadLetters) -> None:
-        self._dead_letters = dead_letters
+        self.dead_letters = dead_letters
 
     @abstractmethod
     def item(self, message: Message, value: bytes) -> Any:
@@ -36,13 +37,17 @@ class RecordDecoder(ABC):
     def wait(self) -> None:
         """Called at the end of a batch: returns when the database shows what its records tell of."""
 
-    def __call__(self, items: list[Item]) -> list[Any]:
+    def singly(self, items: Sequence[Any], made: list[Any]) -> Iterable[Item]:
+        """The records and progress of a batch one by one; what is taken at once goes into `made` at its place."""
+        return items
+
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
         """The items of a batch, and its progress; records without a value are dropped."""
         made: list[Any] = []
         accepted = 0
         rejected = False
         try:
-            for item in items:
+            for item in self.singly(items, made):
                 if type(item) is Progress:
                     made.append(item)
                     continue
@@ -55,13 +60,13 @@ class RecordDecoder(ABC):
                     if found is not None:
                         made.append(found)
                 except MalformedEvent as reason:
-                    self._dead_letters.brake.accepted(accepted)
+                    self.dead_letters.brake.accepted(accepted)
                     accepted, rejected = 0, True
-                    self._dead_letters.reject(item, reason)
+                    self.dead_letters.reject(item, reason)
         finally:
             if rejected:
-                self._dead_letters.flush()
-        self._dead_letters.brake.accepted(accepted)
+                self.dead_letters.flush()
+        self.dead_letters.brake.accepted(accepted)
         self.wait()
         return made
 

@@ -1,7 +1,7 @@
-"""Records of a partition as columns, a run at a time: what the archive's source gives and its sink gathers.
+"""Records of a partition as columns, a run at a time: what `KafkaRunsSource` gives, and the archive's sink gathers.
 
-An object a record, passed from step to step, costs more than all that is done to a record of the archive. So its parts
-are put into columns while they are in the processor's cache, and its objects end with the batch that brought them.
+An object a record, passed from step to step, costs more than all that is done to most records. So their parts are put
+into columns while they are in the processor's cache, and the objects end with the batch that brought them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

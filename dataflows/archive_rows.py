@@ -9,12 +9,13 @@ import pyarrow as pa
 
 from connectors.dead_letter import DeadLetters
 from connectors.messages import Message
+from connectors.record_columns import columns_of, schema_id
 from connectors.record_decoder import patiently
-from connectors.record_runs import DELETED, Headers, Records
+from connectors.record_runs import Headers, Records
 from fanline.avro import HEADER, AvroDecoder, MalformedAvro
+from fanline.avro_columns import UnsupportedSchema, decode
 from fanline.errors import MalformedEvent
 from readmodels.archive_schema import RECORD_COLUMNS
-from sinks.avro_columns import UnsupportedSchema, decode
 
 # The header with the outbox row's id: equal in both records of an event that the connector has sent twice.
 ID_HEADER = "id"
@@ -39,7 +40,7 @@ class ArchiveRows:
         try:
             # Producers of two versions may write side by side; each record has the columns of its own.
             for framing, run in groupby(messages, _framing):
-                batch, bad = self._rows(_schema_id(framing), list(run))
+                batch, bad = self._rows(schema_id(framing), list(run))
                 if batch is not None:
                     batches.append(batch)
                 rejected = rejected or bad
@@ -51,16 +52,8 @@ class ArchiveRows:
 
     def _at_once(self, records: Records) -> pa.RecordBatch | None:
         """The rows of a run without a flaw; None unless every record has a value that fits the first one's schema."""
-        framing = records.values[0][: HEADER.size]
-        schema_id = _schema_id(framing)
-        if schema_id is None or records.sizes.min() == DELETED:
-            return None
-        try:
-            schema: Any = patiently(self._decoder.schema, schema_id)
-            batch, bad = decode(schema, records.values, framing, records.sizes)
-        except (MalformedEvent, UnsupportedSchema):
-            return None
-        if bad.any():
+        batch = columns_of(records, self._decoder.schema)
+        if batch is None:
             return None
         self._dead_letters.brake.accepted(len(records))
         places = _places(
@@ -72,18 +65,18 @@ class ArchiveRows:
         )
         return _with_places(places, batch)
 
-    def _rows(self, schema_id: int | None, messages: list[Message]) -> tuple[pa.RecordBatch | None, bool]:
+    def _rows(self, number: int | None, messages: list[Message]) -> tuple[pa.RecordBatch | None, bool]:
         known = [message for message in messages if message.value is not None]
         if not known:
             return None, False
         try:
-            if schema_id is None:
+            if number is None:
                 raise MalformedAvro("The record is not framed as Avro.")
-            schema: Any = patiently(self._decoder.schema, schema_id)
+            schema: Any = patiently(self._decoder.schema, number)
             values = [message.value or b"" for message in known]
             batch, bad = decode(schema, values, values[0][: HEADER.size])
         except UnsupportedSchema as error:
-            return self._rejected(known, MalformedAvro(f"Schema {schema_id} cannot be archived: {error}"))
+            return self._rejected(known, MalformedAvro(f"Schema {number} cannot be archived: {error}"))
         except MalformedEvent as error:
             return self._rejected(known, error)
         if bad.any():
@@ -116,10 +109,6 @@ class ArchiveRows:
 
 def _framing(message: Message) -> bytes | None:
     return message.value[: HEADER.size] if message.value is not None else None
-
-
-def _schema_id(framing: bytes | None) -> int | None:
-    return int.from_bytes(framing[1:]) if framing and len(framing) == HEADER.size and framing[0] == 0 else None
 
 
 def _places(*columns: Any) -> list[pa.Array]:

@@ -8,7 +8,7 @@ be idempotent in effect), a slot that moved, functions that a restarted server h
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,15 @@ class RedisNodes:
             return f"Redis waits: {self._later[0][1].parent.replies[self._later[0][1].index]}"
         return None
 
+    def by_node(self, keys: Sequence[bytes]) -> Mapping[int, Sequence[int]]:
+        """For each node that has some of the keys, their places in the list."""
+        if not self._topology.cluster:
+            return {0: range(len(keys))} if keys else {}
+        found: dict[int, list[int]] = {}
+        for at, key in enumerate(keys):
+            found.setdefault(self.node_of(key), []).append(at)
+        return found
+
     def send(self, node: int, payload: bytes, replies: int, token: Any = None) -> Exchange:
         """Queue `replies` commands for a node; `collect` sends them and returns the exchange when it is answered."""
         exchange = Exchange(payload, replies, token)
@@ -135,12 +144,9 @@ class RedisNodes:
         Raises `RedisCommandFailed` when a command is refused, and `DependencyUnavailable` when a server does not answer
         within `patience` seconds; the commands may have run all the same.
         """
-        positions: dict[int, list[int]] = {}
-        for position, (key, _) in enumerate(commands):
-            positions.setdefault(self.node_of(key), []).append(position)
         exchanges = [
             (self.send(node, b"".join([commands[p][1] for p in places]), len(places), _EXECUTED), places)
-            for node, places in positions.items()
+            for node, places in self.by_node([key for key, _ in commands]).items()
         ]
         self._finish_all([exchange for exchange, _ in exchanges], patience)
         replies: list[Any] = [None] * len(commands)

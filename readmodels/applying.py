@@ -9,8 +9,8 @@ from uuid import UUID
 
 from readmodels import incremental
 from readmodels.effects import Command, Effects, Redis
-from readmodels.engagement import FORGET, GONE, KINDS, Effect
-from readmodels.incremental import Applier, Id, Kind, Reference
+from readmodels.engagement import FORGET, GONE, KINDS, Effect, EffectColumn
+from readmodels.incremental import Applier, Changes, Id, Kind, Reference
 
 
 class Routed(NamedTuple):
@@ -20,12 +20,20 @@ class Routed(NamedTuple):
     effects: Sequence[Effect]
 
 
-class Write(NamedTuple):
-    """One command for one value; if it answers 0 the value has to be loaded."""
+class RoutedRun(NamedTuple):
+    """The effects of row changes that follow each other in one place."""
 
-    key: bytes
-    data: bytes
-    subject: tuple[Kind, int | str]
+    place: bytes
+    columns: Sequence[EffectColumn]
+
+
+class Writes(NamedTuple):
+    """Commands for values of one kind, one for each; what answers 0 has to be loaded."""
+
+    kind: Kind
+    identifiers: Sequence[int | str]
+    keys: Sequence[bytes]
+    data: Sequence[bytes]
 
 
 class Batch:
@@ -34,49 +42,51 @@ class Batch:
     Every change of the batch must be visible to queries, and all batches before it answered.
     """
 
-    def __init__(self, routed: Iterable[Routed]) -> None:
+    def __init__(self, routed: Iterable[Routed | RoutedRun]) -> None:
         self._applier = Applier()
-        # For each value, places and changes in turn; and the fates, which outweigh every change.
-        self._changes: dict[bytes, dict[int | str, list[bytes]]] = {kind.prefix: {} for kind in KINDS}
+        # What happens to each value; and the fates, which outweigh every change.
+        self._changes: dict[bytes, dict[int | str, Changes]] = {kind.prefix: {} for kind in KINDS}
         self._fates: dict[bytes, dict[int | str, str]] = {kind.prefix: {} for kind in KINDS}
-        for place, effects in routed:
-            for kind, identifier, does in effects:
-                changes = self._changes[kind.prefix]
-                found = changes.get(identifier)
-                if type(does) is bytes:
-                    if found is None:
-                        changes[identifier] = [place, does]
-                    else:
-                        found += (place, does)
+        for each in routed:
+            if isinstance(each, RoutedRun):
+                for column in each.columns:
+                    self._add(each.place, column)
+                continue
+            for kind, identifier, does in each.effects:
+                if isinstance(does, bytes):
+                    self._add(each.place, EffectColumn(kind, (identifier,), (does,)))
                 else:
-                    self._meet(kind, identifier, str(does))
+                    self._meet(kind, identifier, does)
+
+    def _add(self, place: bytes, column: EffectColumn) -> None:
+        changes = self._changes[column.kind.prefix]
+        for identifier, does in zip(column.identifiers, column.does, strict=True):
+            found = changes.get(identifier)
+            changes[identifier] = _joined(found, place, does) if found else place + does
 
     def _meet(self, kind: Kind, identifier: int | str, fate: str) -> None:
-        self._changes[kind.prefix].setdefault(identifier, [])
+        self._changes[kind.prefix].setdefault(identifier, b"")
         fates = self._fates[kind.prefix]
         if fate == GONE or (fate == FORGET and fates.get(identifier) != GONE):
             fates[identifier] = fate
 
-    def writes(self) -> Iterator[Write]:
+    def writes(self) -> Iterator[Writes]:
         """The commands, in no order that matters: each value has one."""
         for kind in KINDS:
-            start, fates, apply = kind.key_start(), self._fates[kind.prefix], self._applier.packer(kind)
-            for identifier, changes in self._changes[kind.prefix].items():
-                key = b"%b%b}" % (start, str(identifier).encode())
-                fate = fates.get(identifier) if fates else None
-                if fate is not None:
-                    data = (incremental.gone(key) if fate == GONE else incremental.forget(key)).data
-                elif len(changes) == 2:
-                    data = apply(key, (changes[0] + changes[1],))
-                else:
-                    data = apply(key, _groups(changes))
-                yield Write(key, data, (kind, identifier))
+            fates, changes = self._fates[kind.prefix], self._changes[kind.prefix]
+            keys = kind.keys(changes)
+            data = self._applier.pack(kind, keys, changes.values())
+            if fates:
+                for at, identifier in enumerate(changes):
+                    if fate := fates.get(identifier):
+                        data[at] = (incremental.gone if fate == GONE else incremental.forget)(keys[at]).data
+            yield Writes(kind, list(changes), keys, data)
 
-    def complete(self, subjects: Sequence[tuple[Kind, int | str]], replies: Sequence[object]) -> Effects[int]:
-        """Takes in the replies: loads the values that have to be loaded; how many these were."""
+    def complete(self, writes: Iterable[tuple[Kind, int | str]], replies: Iterable[object]) -> Effects[int]:
+        """Takes in the replies for kinds and identifiers: loads what has to be loaded; how many values that were."""
         missing: list[Reference] = [
             (kind, _id(identifier))
-            for (kind, identifier), reply in zip(subjects, replies, strict=True)
+            for (kind, identifier), reply in zip(writes, replies, strict=True)
             if reply == 0 and identifier not in self._fates[kind.prefix]
         ]
         if missing:
@@ -88,18 +98,20 @@ def apply(routed: Iterable[Routed]) -> Effects[int]:
     """Applies a batch, one effect after the other; how many values had to be loaded."""
     batch = Batch(routed)
     writes = list(batch.writes())
-    if not writes:
+    commands = [Command(*pair) for each in writes for pair in zip(each.keys, each.data, strict=True)]
+    if not commands:
         return 0
-    replies = yield Redis([Command(write.key, write.data) for write in writes])
-    return (yield from batch.complete([write.subject for write in writes], replies))
+    replies = yield Redis(commands)
+    return (yield from batch.complete([(each.kind, i) for each in writes for i in each.identifiers], replies))
 
 
-def _groups(changes: Sequence[bytes]) -> list[bytes]:
-    """The changes of each place behind the place."""
-    places: dict[bytes, list[bytes]] = {}
-    for at in range(0, len(changes), 2):
-        places.setdefault(changes[at], []).append(changes[at + 1])
-    return [place + b"".join(those) for place, those in places.items()]
+def _joined(found: Changes, place: bytes, does: bytes) -> Changes:
+    """A change behind those that were found."""
+    if isinstance(found, bytes):
+        if found.startswith(place):
+            return found + does
+        found = {found[: len(place)]: found}
+    return found | {place: found.get(place, place) + does}
 
 
 def _id(identifier: int | str) -> Id:

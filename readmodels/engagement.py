@@ -1,6 +1,6 @@
 """What a row change does to counts and flags: the one place where that is decided."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fanline.changes import RowChange
@@ -56,6 +56,14 @@ class Effect(NamedTuple):
     kind: Kind
     identifier: int | str
     does: bytes | str
+
+
+class EffectColumn(NamedTuple):
+    """Changes of values of one kind, in their order: a column for each part of an `Effect`."""
+
+    kind: Kind
+    identifiers: Sequence[int | str]
+    does: Sequence[bytes]
 
 
 def effects_of(change: RowChange) -> list[Effect]:

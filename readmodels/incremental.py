@@ -32,7 +32,7 @@ one are dropped: it will be loaded later. Rows of snapshots and changes that com
 
 import secrets
 import struct
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -46,6 +46,7 @@ MODEL = "engagement"
 
 Id = UUID | int
 Row = Mapping[str, Any]
+Changes = bytes | dict[bytes, bytes]
 
 MARKED, GONE, HELD = b"M", b"G", b"H"
 TOKEN_BYTES = 8
@@ -89,11 +90,12 @@ class Kind:
 
     def key(self, identifier: Id | str) -> bytes:
         """The key of a value."""
-        return self.key_start() + b"%b}" % str(identifier).encode()
+        return generations.key(self.prefix, MODEL, str(identifier).encode())
 
-    def key_start(self) -> bytes:
-        """What every key begins with, up to the identifier; a closing brace comes after it."""
-        return generations.key(self.prefix, MODEL, b"")[:-1]
+    def keys(self, identifiers: Iterable[Id | str]) -> list[bytes]:
+        """The keys of many values."""
+        start = generations.key(self.prefix, MODEL, b"")[:-1].decode()
+        return [f"{start}{identifier}}}".encode() for identifier in identifiers]
 
 
 Reference = tuple[Kind, Id]
@@ -156,24 +158,28 @@ class Applier:
     def __init__(self) -> None:
         self.token = secrets.token_bytes(TOKEN_BYTES)
 
-    def packer(self, kind: Kind) -> Callable[[bytes, Sequence[bytes]], bytes]:
-        """A function of a key and groups of changes (a place, then its changes in order) that gives the command.
+    def pack(self, kind: Kind, keys: Iterable[bytes], changes: Iterable[Changes]) -> list[bytes]:
+        """A command for each key of a kind that applies the changes of its value; it answers 0 if it has to be loaded.
 
-        The command answers 0 if the value has to be loaded.
+        Changes come behind their place, in their order: those of one place as bytes, of several by place. No bytes only
+        ask for the value.
         """
         words = (kind.shape, b"1" if kind.sparse else b"0", self.token, b"%d" % SECONDS_TO_LIVE, b"%d" % kind.kept)
         settled = b"".join(map(bulk, words))
         one = b"*10\r\n" + _APPLY
+        # One format, as most values change in one place in a batch.
+        return [
+            b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % (one, len(key), key, settled, len(change), change)
+            if change and type(change) is bytes
+            else _of_places(key, settled, change)
+            for key, change in zip(keys, changes, strict=True)
+        ]
 
-        def apply(key: bytes, groups: Sequence[bytes]) -> bytes:
-            if len(groups) == 1:
-                group = groups[0]
-                # One format, as most values change once in a batch.
-                return b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % (one, len(key), key, settled, len(group), group)
-            head = b"*%d\r\n%b$%d\r\n%b\r\n%b" % (9 + len(groups), _APPLY, len(key), key, settled)
-            return head + b"".join(map(bulk, groups))
 
-        return apply
+def _of_places(key: bytes, settled: bytes, changes: Changes) -> bytes:
+    groups = changes.values() if isinstance(changes, dict) else ()
+    head = b"*%d\r\n%b$%d\r\n%b\r\n%b" % (9 + len(groups), _APPLY, len(key), key, settled)
+    return head + b"".join(map(bulk, groups))
 
 
 def forget(key: bytes) -> Command:

@@ -13,11 +13,11 @@ import pyarrow.dataset as pads
 import pyarrow.types as pat
 
 from fanline import avro
+from fanline.avro_columns import arrow_schema
 from fanline.errors import FanlineError
 from readmodels.archive import current
 from readmodels.archive_schema import RECORD_COLUMNS
 from schemas import contracts
-from sinks.avro_columns import arrow_schema
 from sinks.parquet_store import ParquetStore
 
 DAY = pa.field("day", pa.date32())

@@ -158,6 +158,28 @@ def test_a_storm_of_likes_and_unlikes_is_counted_exactly(crowd: Crowd) -> None:
     assert likes == PEOPLE
 
 
+def test_changes_that_come_by_the_hundred_are_counted_exactly(crowd: Crowd) -> None:
+    everybody = (crowd.people, crowd.posts)
+    for table in ("likes", "bookmarks"):
+        crowd.run(
+            f"INSERT INTO {table} (user_id, post_id) SELECT person, post FROM unnest(%s::uuid[]) person,"
+            " unnest(%s::bigint[]) post ON CONFLICT DO NOTHING",
+            *everybody,
+        )
+    crowd.run(
+        "INSERT INTO follows (follower_id, followee_id) SELECT one, other FROM unnest(%s::uuid[]) one,"
+        " unnest(%s::uuid[]) other WHERE one <> other ON CONFLICT DO NOTHING",
+        crowd.people,
+        crowd.people,
+    )
+    crowd.settle()
+    crowd.assert_equal_to_sql()
+    crowd.run("DELETE FROM likes WHERE user_id = ANY(%s)", crowd.people[::2])
+    crowd.run("DELETE FROM follows WHERE follower_id = ANY(%s)", crowd.people[::3])
+    crowd.settle()
+    crowd.assert_equal_to_sql()
+
+
 def test_values_that_are_lost_in_a_storm_come_back_exact(crowd: Crowd) -> None:
     with Storm(crowd):
         for _ in range(30):

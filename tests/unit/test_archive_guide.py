@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from fanline import avro
+from fanline.avro_columns import arrow_schema, decode
 from readmodels.archive import ArchiveFile, day_of
 from schemas import contracts
-from sinks.avro_columns import arrow_schema, decode
 from sinks.parquet_query import open_archive, query
 from sinks.parquet_store import ParquetStore
 

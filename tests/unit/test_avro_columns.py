@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanline import avro
+from fanline.avro_columns import UnsupportedSchema, arrow_schema, decode
 from schemas import contracts
-from sinks.avro_columns import UnsupportedSchema, arrow_schema, decode
 
 RECORD = {
     "type": "record",

@@ -6,7 +6,7 @@ from connectors.decode import Change, ChangeDecoder
 from connectors.messages import Message, Progress
 from dataflows.followers import step
 from dataflows.timelines import arrival
-from fanline.errors import MalformedEvent
+from tests.unit.letters import Letters
 
 PROGRESS = Progress("cdc.follows", 0, 1)
 POST = {
@@ -16,32 +16,15 @@ POST = {
 FOLLOW = {"follower_id": POST["author_id"], "followee_id": "00000000-0000-4000-8000-000000000002"}
 
 
-class Rejected:
-    """Stands where the dead-letter topic does; what becomes of letters is tested with a real Kafka."""
-
-    def __init__(self) -> None:
-        self.brake = self
-        self.letters: list[tuple[Message, MalformedEvent]] = []
-
-    def accepted(self, count: int) -> None:
-        pass
-
-    def reject(self, message: Message, reason: MalformedEvent) -> None:
-        self.letters.append((message, reason))
-
-    def flush(self) -> None:
-        pass
-
-
 def message(topic: str, value: bytes | None = b"row") -> Message:
     return Message(topic, 0, 0, b"key", value, [], 0)
 
 
 def decode(topic: str, row: dict[str, Any], convert: Any, op: str = "c") -> tuple[list[Any], list[str]]:
     about = {"__op": op, "__deleted": None, "__source_sequence": '["1","2"]', "__source_ts_ms": 3}
-    rejected = Rejected()
+    rejected = Letters()
     decoder = ChangeDecoder(lambda _: row | about, rejected, convert)  # type: ignore[arg-type]
-    return decoder([message(topic), PROGRESS]), [str(reason) for _, reason in rejected.letters]
+    return decoder([message(topic), PROGRESS]), [reason for _, reason in rejected.found]
 
 
 def test_changes_are_converted_and_progress_keeps_its_place() -> None:
@@ -74,7 +57,7 @@ def test_a_row_that_a_flow_cannot_use_becomes_a_dead_letter_that_says_why(
 def test_nothing_is_passed_on_before_its_transactions_are_visible() -> None:
     about = {"__op": "c", "__deleted": None, "__source_sequence": '["1","2"]', "__source_ts_ms": 3, "__source_txId": 77}
     asked: list[set[int]] = []
-    rejected: Any = Rejected()
+    rejected: Any = Letters()
     decoder = ChangeDecoder(lambda _: FOLLOW | about, rejected, step, lambda waited: asked.append(set(waited)))
     decoder([message("cdc.follows"), message("cdc.follows")])
     decoder([PROGRESS])
@@ -82,7 +65,7 @@ def test_nothing_is_passed_on_before_its_transactions_are_visible() -> None:
 
 
 def test_tombstones_are_dropped() -> None:
-    decoder = ChangeDecoder(lambda _: {}, Rejected(), lambda change: change)  # type: ignore[arg-type]
+    decoder = ChangeDecoder(lambda _: {}, Letters(), lambda change: change)  # type: ignore[arg-type]
     assert decoder([message("cdc.posts", None)]) == []
 
 

@@ -5,18 +5,9 @@ from typing import Any
 from connectors.decode import Change, ChangeDecoder
 from connectors.messages import Message, Replayed
 from fanline.changes import RowChange
+from tests.unit.letters import Letters
 
 LIKE = {"user_id": "00000000-0000-4000-8000-000000000001", "post_id": 5, "created_at": "2026-01-01T00:00:00Z"}
-
-
-class Recorded:
-    """Stands where dead letters go: there are none here."""
-
-    def __init__(self) -> None:
-        self.brake = self
-
-    def accepted(self, count: int) -> None:
-        pass
 
 
 def test_it_is_looked_up_when_the_records_before_it_are_visible() -> None:
@@ -30,7 +21,7 @@ def test_it_is_looked_up_when_the_records_before_it_are_visible() -> None:
         happened.append("looked up")
         return RowChange("likes", "d", change.row, (0, 0), 0)
 
-    letters: Any = Recorded()
+    letters: Any = Letters()
     decoder = ChangeDecoder(decode, letters, None, lambda those: happened.append(set(those)), present)
     records = [Message("cdc.likes", 0, number, b"key", b"%d" % number, (), 0) for number in (7, 8)]
     made: list[Change] = decoder([records[0], Replayed(*records[1])])

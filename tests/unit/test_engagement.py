@@ -93,7 +93,7 @@ def test_a_vote_for_an_option_that_no_set_can_hold_is_refused() -> None:
 
 def batch(*changes: RowChange) -> list[list[bytes]]:
     writes = Batch(Routed(PLACE, effects_of(found)) for found in changes).writes()
-    return [unpack(write.data)[0] for write in writes]
+    return [unpack(data)[0] for kind in writes for data in kind.data]
 
 
 def test_a_storm_on_one_post_is_one_command_for_it() -> None:

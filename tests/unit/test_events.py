@@ -6,28 +6,11 @@ import pytest
 
 from connectors.events import YOUNG_MS, EventDecoder, event_id
 from connectors.messages import Message, Progress
-from fanline.errors import MalformedEvent
+from tests.unit.letters import Letters
 
 EVENT = UUID("00000000-0000-4000-8000-000000000001")
 PROGRESS = Progress("follow.created", 0, 1)
 HEADERS = (("type", b"follow.created"), ("id", str(EVENT).encode()))
-
-
-class Rejected:
-    """Stands where the dead-letter topic does; what becomes of letters is tested with a real Kafka."""
-
-    def __init__(self) -> None:
-        self.brake = self
-        self.reasons: list[str] = []
-
-    def accepted(self, count: int) -> None:
-        pass
-
-    def reject(self, message: Message, reason: MalformedEvent) -> None:
-        self.reasons.append(str(reason))
-
-    def flush(self) -> None:
-        pass
 
 
 def message(age_ms: int = 0, headers: Any = HEADERS) -> Message:
@@ -35,9 +18,9 @@ def message(age_ms: int = 0, headers: Any = HEADERS) -> Message:
 
 
 def decode(message: Message, convert: Any = None) -> tuple[list[Any], list[str], list[set[UUID]]]:
-    rejected, waits = Rejected(), []
+    rejected, waits = Letters(), []
     decoder = EventDecoder(lambda _: {"follower_id": "a"}, rejected, convert, lambda ids: waits.append(set(ids)))  # type: ignore[arg-type]
-    return decoder([message, PROGRESS]), rejected.reasons, waits
+    return decoder([message, PROGRESS]), [reason for _, reason in rejected.found], waits
 
 
 def test_an_event_is_named_after_its_topic_and_progress_keeps_its_place() -> None:

@@ -13,6 +13,7 @@ from fanline import avro
 from readmodels.archive import current
 from schemas import contracts
 from sinks.parquet import ParquetWriter
+from tests.unit.letters import Letters
 
 TOPIC = "post.created"
 NOON_MS = 1_795_348_800_000
@@ -20,22 +21,6 @@ DAY_MS = 86_400_000
 CONTRACT = contracts.load()[TOPIC]
 GOOD = avro.encode(1, avro.parse(CONTRACT.text), CONTRACT.example)
 OTHER = avro.encode(2, avro.parse(CONTRACT.text), CONTRACT.example)
-
-
-class Letters:
-    """Dead letters in memory, which are their own brake."""
-
-    def __init__(self) -> None:
-        self.brake, self.found, self.understood = self, [], 0
-
-    def reject(self, message, reason):
-        self.found.append((message, str(reason)))
-
-    def accepted(self, count=1):
-        self.understood += count
-
-    def flush(self):
-        pass
 
 
 def message(offset: int, value: bytes | None = GOOD, key: bytes | None = b"7", headers=((("id", b"x")),), **more):
