@@ -119,10 +119,8 @@ def record(performer: Performer, posts: Sequence[Row], likes: Sequence[Row]) -> 
 
 def apply(changes: Sequence[Change]) -> Effects[None]:
     """What the flow does with a batch."""
-    together, now = trends.Changes.nothing(), now_ms()
-    for table, row in changes:
-        together.add(table, "c", row, now)
-    yield from trends.apply(together)
+    now = now_ms()
+    yield from trends.apply(trends.Changes(trends.fact(table, "c", row, now) for table, row in changes))
 
 
 def check(settings: Settings, posts: Sequence[int]) -> None:

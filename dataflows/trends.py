@@ -37,27 +37,21 @@ TURN_SECONDS = 0.05
 _log = get_logger(__name__)
 
 
-def counting(clock: Clock) -> Callable[[Change], trends.Changes]:
+def reading(clock: Clock) -> Callable[[Change], trends.Fact]:
     """The step that says what a change means for trends; raises what makes it a dead letter."""
 
-    def count(item: Change) -> trends.Changes:
-        changes = trends.Changes.nothing()
-        changes.add(item.change.table, item.change.op, item.change.row, clock.now_ms())
-        return changes
+    def read(item: Change) -> trends.Fact:
+        change = item.change
+        return trends.fact(change.table, change.op, change.row, clock.now_ms())
 
-    return count
+    return read
 
 
-def applied(performer: Performer) -> Callable[[Sequence[trends.Changes]], None]:
+def applied(performer: Performer) -> Callable[[Sequence[trends.Fact]], None]:
     """What applies a batch of changes."""
 
-    def apply(items: Sequence[trends.Changes]) -> None:
-        together = trends.Changes.nothing()
-        for item in items:
-            together.posts |= item.posts
-            together.uses += item.uses
-            together.used |= item.used
-        performer.run(trends.apply(together))
+    def apply(facts: Sequence[trends.Fact]) -> None:
+        performer.run(trends.apply(trends.Changes(facts)))
 
     return apply
 
@@ -124,7 +118,7 @@ def build() -> Dataflow:
     dataflow = Dataflow(NAME)
     records = op.input("source", dataflow, KafkaSource(FLOWS[NAME], group_of(NAME)))
     changes = decode_changes(
-        "decode", records, NAME, convert=counting(clock), wait_until_visible=performer.wait_until_visible
+        "decode", records, NAME, convert=reading(clock), wait_until_visible=performer.wait_until_visible
     )
     output("uses", changes, BatchSink(applied(performer), group_of(NAME)))
     return dataflow

@@ -23,7 +23,7 @@ from fanline.ids import first_id_at
 from readmodels import readiness, trends
 from readmodels.effects import Effects, Query, Redis, call, command
 from readmodels.readiness import BUILDING, GENERATION_BYTES, NODES
-from readmodels.trends import DAY_MS, HOUR_MS, POST_HOURS, TAG_DAYS, Changes
+from readmodels.trends import DAY_MS, HOUR_MS, POST_HOURS, TAG_DAYS, Changes, fact
 
 NOBODY = UUID(int=0)
 ROWS = 1_000
@@ -108,10 +108,8 @@ def _count_likes(place: Place, now_ms: int) -> Effects[Place]:
 
 
 def _count(table: str, rows: Sequence[Mapping[str, Any]], now_ms: int) -> Effects[None]:
-    changes = Changes.nothing()
-    for row in rows:
-        changes.add(table, "r", {name: _logged(value) for name, value in row.items()}, now_ms)
-    yield from trends.apply(changes)
+    logged = ({name: _logged(value) for name, value in row.items()} for row in rows)
+    yield from trends.apply(Changes(fact(table, "r", row, now_ms) for row in logged))
 
 
 def _logged(value: object) -> object:

@@ -13,10 +13,10 @@ rows, not events: an edit that changes a hashtag, a deleted post and a deleted a
 for. `readmodels/trend_ranking.py` makes rankings of it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
@@ -96,48 +96,111 @@ History = Mapping[int, Use]
 """A hashtag's use by day."""
 
 
-@dataclass(slots=True)
+class PostUse(NamedTuple):
+    """What somebody did with a post, as a member of its sorted set; at no time when it was taken back."""
+
+    post: int
+    member: bytes
+    made_ms: int | None
+
+
+class Fact(NamedTuple):
+    """What a row change means for trends."""
+
+    uses: Sequence[PostUse] = ()
+    tagged: int | None = None
+    """A post whose hashtags may have changed."""
+    ended: int | None = None
+    """A post that is gone."""
+
+
+def fact(table: str, op: str, row: Mapping[str, Any], now_ms: int) -> Fact:
+    """What a change means; raises `LookupError`, `TypeError` or `ValueError` for one of another table or form."""
+    if table == "likes":
+        made_ms = now_ms if op == "d" else milliseconds(row["created_at"])
+        return Fact(_use(op, int(row["post_id"]), UUID(row["user_id"]), FAVOURITE, _NO_ID, made_ms, now_ms))
+    if table != "posts":
+        raise ValueError(f"Trends know no table {table}.")
+    identifier = int(row["id"])
+    author, made_ms, itself = UUID(row["author_id"]), created_ms(identifier), pack_id(identifier)
+    uses: list[PostUse] = []
+    if row["visibility"] in ("public", "unlisted"):
+        if row["repost_of_id"] is not None:
+            uses += _use(op, int(row["repost_of_id"]), author, REPOST, itself, made_ms, now_ms)
+        if row["in_reply_to_id"] is not None:
+            uses += _use(op, int(row["in_reply_to_id"]), author, ANSWER, itself, made_ms, now_ms)
+    may_count = row["repost_of_id"] is None and made_ms > now_ms - TAG_DAYS * DAY_MS
+    return Fact(uses, identifier if may_count else None, identifier if op == "d" else None)
+
+
+def _use(
+    op: str, post: int, account: UUID, kind: bytes, through: bytes, made_ms: int, now_ms: int
+) -> tuple[PostUse, ...]:
+    if op != "d" and made_ms <= now_ms - POST_HOURS * HOUR_MS:
+        return ()
+    return (PostUse(post, account.bytes + kind + through, None if op == "d" else made_ms),)
+
+
 class Changes:
-    """What a batch of row changes means for trends."""
+    """What a batch of row changes means for trends: of what was done and taken back, only how it ended."""
 
-    posts: dict[int, None]
-    """Posts whose hashtags may have changed, in order."""
-    uses: list[Command]
-    """What was done with posts, and taken back, in the order of the log."""
-    used: dict[int, None] = field(default_factory=dict)
-    """Posts that something was done with, in order."""
+    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self.tagged: dict[int, None] = {}
+        """Posts whose hashtags may have changed, in order."""
+        self.uses: dict[int, dict[bytes, int | None]] = {}
+        """For each post its members, with their time, or none for those that were taken back."""
+        self.ended: dict[int, None] = {}
+        """Posts that are gone."""
+        for uses, tagged, ended in facts:
+            for post, member, made_ms in uses:
+                self.uses.setdefault(post, {})[member] = made_ms
+            if tagged is not None:
+                self.tagged[tagged] = None
+            if ended is not None:
+                self.ended[ended] = None
 
-    @classmethod
-    def nothing(cls) -> "Changes":
-        """No changes."""
-        return cls({}, [])
+    @property
+    def used(self) -> list[int]:
+        """Posts that something was done with."""
+        return [post for post, uses in self.uses.items() if any(made_ms is not None for made_ms in uses.values())]
 
-    def add(self, table: str, op: str, row: Mapping[str, Any], now_ms: int) -> None:
-        """Take in a change; raises `LookupError`, `TypeError` or `ValueError` for one of another table or form."""
-        if table == "likes":
-            made_ms = now_ms if op == "d" else milliseconds(row["created_at"])
-            self._use(op, int(row["post_id"]), UUID(row["user_id"]), FAVOURITE, _NO_ID, made_ms, now_ms)
-            return
-        if table != "posts":
-            raise ValueError(f"Trends know no table {table}.")
-        identifier = int(row["id"])
-        author, made_ms, itself = UUID(row["author_id"]), created_ms(identifier), pack_id(identifier)
-        if row["visibility"] in ("public", "unlisted"):
-            if row["repost_of_id"] is not None:
-                self._use(op, int(row["repost_of_id"]), author, REPOST, itself, made_ms, now_ms)
-            if row["in_reply_to_id"] is not None:
-                self._use(op, int(row["in_reply_to_id"]), author, ANSWER, itself, made_ms, now_ms)
-        if row["repost_of_id"] is None and made_ms > now_ms - TAG_DAYS * DAY_MS:
-            self.posts[identifier] = None
-        if op == "d":
-            self.uses.append(command(use_key(identifier), b"DEL"))
+    def commands(self) -> list[Command]:
+        """What makes the posts' uses so: a few commands a post, however much was done with it."""
+        commands: list[Command] = []
+        trending = _Trending(POSTS)
+        for post, uses in self.uses.items():
+            key = use_key(post)
+            if taken := [member for member, made_ms in uses.items() if made_ms is None]:
+                commands.append(command(key, b"ZREM", *taken))
+            if done := {member: made_ms for member, made_ms in uses.items() if made_ms is not None}:
+                commands += _scored(key, done, _POST_SECONDS)
+                for hour in {made_ms // HOUR_MS for made_ms in done.values()}:
+                    trending.note(b"%d" % post, hour)
+        return [*commands, *trending.commands(), *(command(use_key(post), b"DEL") for post in self.ended)]
 
-    def _use(self, op: str, post: int, account: UUID, kind: bytes, through: bytes, made_ms: int, now_ms: int) -> None:
-        if op == "d":
-            self.uses.append(command(use_key(post), b"ZREM", account.bytes + kind + through))
-        elif made_ms > now_ms - POST_HOURS * HOUR_MS:
-            self.uses += record_use(post, account.bytes + kind + through, made_ms)
-            self.used[post] = None
+
+class _Trending:
+    """Collects what was used in which hour."""
+
+    def __init__(self, kind: bytes) -> None:
+        self._kind = kind
+        self._names: dict[bytes, dict[bytes, None]] = {}
+
+    def note(self, name: bytes, hour: int) -> None:
+        """A name was used in an hour."""
+        key = trending_key(self._kind, crc32(name) % SHARDS, hour)
+        self._names.setdefault(key, {})[name] = None
+
+    def commands(self) -> Iterator[Command]:
+        """Two commands a key."""
+        for key, names in self._names.items():
+            yield command(key, b"SADD", *names)
+            yield command(key, b"EXPIRE", _POST_SECONDS)
+
+
+def _scored(key: bytes, members: Mapping[bytes, int], seconds: int) -> list[Command]:
+    pairs = (part for member, made_ms in members.items() for part in (made_ms, member))
+    return [command(key, b"ZADD", *pairs), command(key, b"EXPIRE", seconds)]
 
 
 def milliseconds(timestamp: str) -> int:
@@ -148,24 +211,19 @@ def milliseconds(timestamp: str) -> int:
 
 def record_use(post: int, member: bytes, made_ms: int) -> list[Command]:
     """Count what somebody did with a post."""
-    key = use_key(post)
-    return [
-        command(key, b"ZADD", made_ms, member),
-        command(key, b"EXPIRE", _POST_SECONDS),
-        *_trending(POSTS, b"%d" % post, made_ms),
-    ]
+    return Changes([Fact([PostUse(post, member, made_ms)])]).commands()
 
 
 def apply(changes: Changes) -> Effects[None]:
     """Write what the changes mean."""
-    if changes.uses:
-        yield Redis(changes.uses)
-    if changes.used:
+    if commands := changes.commands():
+        yield Redis(commands)
+    if used := changes.used:
         # A post's end may come before an answer to it: they are in different partitions.
-        there = {row["id"] for row in (yield Query(POSTS_THERE, {"ids": list(changes.used)}))}
-        if gone := [command(use_key(post), b"DEL") for post in changes.used if post not in there]:
+        there = {row["id"] for row in (yield Query(POSTS_THERE, {"ids": used}))}
+        if gone := [command(use_key(post), b"DEL") for post in used if post not in there]:
             yield Redis(gone)
-    yield from count_tags(list(changes.posts))
+    yield from count_tags(list(changes.tagged))
 
 
 def count_tags(posts: Sequence[int]) -> Effects[None]:
@@ -179,8 +237,10 @@ def count_tags(posts: Sequence[int]) -> Effects[None]:
     values = yield Redis([command(post_key(post), b"GET") for post in posts])
     counted = {post: _parse(value) for post, value in zip(posts, values, strict=True) if value}
     remember: list[Command] = []
-    count: list[Command] = []
+    taken: list[Command] = []
     forget: list[Command] = []
+    days: dict[bytes, dict[bytes, int]] = {}
+    trending = _Trending(TAGS)
     for post in posts:
         author, names = wanted.get(post, (b"", set()))
         old_author, old = counted.get(post, (author, set()))
@@ -192,15 +252,15 @@ def count_tags(posts: Sequence[int]) -> Effects[None]:
         # Both, until it is done: who is interrupted knows what may be counted.
         remember.append(command(key, b"SET", _value(author, names | old), b"EX", _TAG_SECONDS))
         for name in sorted(names):
-            day_key = tag_key(name, made_ms // DAY_MS)
-            count += [command(day_key, b"ZADD", made_ms, member), command(day_key, b"EXPIRE", _TAG_SECONDS)]
-            count += _trending(TAGS, name, made_ms)
-        count += [command(tag_key(name, made_ms // DAY_MS), b"ZREM", member) for name in sorted(old - names)]
+            days.setdefault(tag_key(name, made_ms // DAY_MS), {})[member] = made_ms
+            trending.note(name, made_ms // HOUR_MS)
+        taken += [command(tag_key(name, made_ms // DAY_MS), b"ZREM", member) for name in sorted(old - names)]
         if names:
             forget.append(command(key, b"SET", _value(author, names), b"EX", _TAG_SECONDS))
         else:
             forget.append(command(key, b"DEL"))
-    for commands in (remember, count, forget):
+    used = [each for key, members in days.items() for each in _scored(key, members, _TAG_SECONDS)]
+    for commands in (remember, [*used, *trending.commands(), *taken], forget):
         if commands:
             yield Redis(commands)
 
@@ -276,11 +336,6 @@ def use_of(row: Mapping[str, Any]) -> tuple[bytes, int]:
 def post_of(member: bytes) -> int:
     """The post in a member of a hashtag's use."""
     return unpack_id(member[16:24])
-
-
-def _trending(kind: bytes, name: bytes, made_ms: int) -> list[Command]:
-    key = trending_key(kind, crc32(name) % SHARDS, made_ms // HOUR_MS)
-    return [command(key, b"SADD", name), command(key, b"EXPIRE", _POST_SECONDS)]
 
 
 def _value(author: bytes, names: set[bytes]) -> bytes:

@@ -136,9 +136,8 @@ class TrendsFlow(Flow):
             batch.append(self.present(change))
         while not self.ledger.all_visible({each.transaction for each in batch}):
             yield
-        changes = Changes.nothing()
-        for change in batch:
-            changes.add(change.table, change.op, change.row, self.ledger.now_ms)
+        now_ms = self.ledger.now_ms
+        changes = Changes(trends.fact(change.table, change.op, change.row, now_ms) for change in batch)
         yield from self.machine.run(trends.apply(changes))
         self.committed[part] = self.position[part]
         del self.rejected[: len(sent_back)]

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from fanline.ids import first_id_at
+from fanline.resp import unpack
 from readmodels import trends
 from readmodels.trend_ranking import Entry, Uses, baseline_days, rank, rise
 from readmodels.trends import DAY_MS, HOUR_MS, Changes, Use, history_entity
@@ -22,9 +23,17 @@ def post(**columns: Any) -> dict[str, Any]:
     } | columns  # fmt: skip
 
 
-def words(changes: Changes) -> list[bytes]:
+def changes(*rows: tuple[str, str, dict[str, Any]]) -> Changes:
+    return Changes(trends.fact(table, op, row, NOW_MS) for table, op, row in rows)
+
+
+def words(found: Changes) -> list[bytes]:
     """The commands' names."""
-    return [use.data.split(b"\r\n")[2] for use in changes.uses]
+    return [use.data.split(b"\r\n")[2] for use in found.commands()]
+
+
+def like(person: UUID = BOB, created_at: str = "2024-10-04T14:00:00.123456Z") -> dict[str, Any]:
+    return {"user_id": str(person), "post_id": 5, "created_at": created_at}
 
 
 @pytest.mark.parametrize(
@@ -58,38 +67,44 @@ def test_a_history_has_seven_days_of_texts_and_zeros_where_nothing_was() -> None
 
 
 def test_only_open_reposts_and_answers_are_uses_and_a_deleted_post_leaves_none() -> None:
-    changes = Changes.nothing()
-    changes.add("posts", "c", post(repost_of_id=5, visibility="private"), NOW_MS)
-    assert not changes.uses
-    changes.add("posts", "c", post(repost_of_id=5), NOW_MS)
-    assert words(changes) == [b"ZADD", b"EXPIRE", b"SADD", b"EXPIRE"]
-    assert not changes.posts
-    changes = Changes.nothing()
-    changes.add("posts", "d", post(in_reply_to_id=5), NOW_MS)
-    assert words(changes) == [b"ZREM", b"DEL"]
-    assert list(changes.posts) == [first_id_at(NOW_MS)]
+    assert not changes(("posts", "c", post(repost_of_id=5, visibility="private"))).uses
+    reposted = changes(("posts", "c", post(repost_of_id=5)))
+    assert words(reposted) == [b"ZADD", b"EXPIRE", b"SADD", b"EXPIRE"]
+    assert not reposted.tagged
+    gone = changes(("posts", "d", post(in_reply_to_id=5)))
+    assert words(gone) == [b"ZREM", b"DEL"]
+    assert list(gone.tagged) == [first_id_at(NOW_MS)]
 
 
 def test_what_is_too_old_to_trend_is_passed_over() -> None:
-    changes = Changes.nothing()
     old = first_id_at(NOW_MS - 10 * DAY_MS)
-    changes.add("posts", "r", post(id=old, in_reply_to_id=5), NOW_MS)
-    changes.add("likes", "r", {"user_id": str(BOB), "post_id": 5, "created_at": "2001-01-01T00:00:00Z"}, NOW_MS)
-    assert changes == Changes.nothing()
+    found = changes(
+        ("posts", "r", post(id=old, in_reply_to_id=5)), ("likes", "r", like(created_at="2001-01-01T00:00:00Z"))
+    )
+    assert (found.uses, found.tagged, found.ended, found.commands()) == ({}, {}, {}, [])
 
 
 def test_a_like_is_counted_at_its_time_and_taken_back_by_its_key() -> None:
-    changes = Changes.nothing()
-    made = {"user_id": str(BOB), "post_id": 5, "created_at": "2024-10-04T14:00:00.123456Z"}
-    changes.add("likes", "c", made, NOW_MS)
-    changes.add("likes", "d", {"user_id": str(BOB), "post_id": 5}, NOW_MS)
-    assert trends.milliseconds(made["created_at"]) == 1_728_050_400_123
-    assert words(changes) == [b"ZADD", b"EXPIRE", b"SADD", b"EXPIRE", b"ZREM"]
     member = BOB.bytes + b"f" + bytes(8)
-    assert member in changes.uses[0].data
-    assert member in changes.uses[-1].data
+    assert trends.milliseconds(like()["created_at"]) == 1_728_050_400_123
+    [added, *_] = changes(("likes", "c", like())).commands()
+    assert unpack(added.data) == [[b"ZADD", b"post_use:{5}", b"1728050400123", member]]
+    [taken] = changes(("likes", "d", {"user_id": str(BOB), "post_id": 5})).commands()
+    assert unpack(taken.data) == [[b"ZREM", b"post_use:{5}", member]]
+
+
+def test_of_what_was_done_and_undone_in_a_batch_the_last_counts() -> None:
+    done, undone = ("likes", "c", like()), ("likes", "d", like())
+    assert words(changes(done, undone)) == [b"ZREM"]
+    assert words(changes(done, undone, done)) == [b"ZADD", b"EXPIRE", b"SADD", b"EXPIRE"]
+
+
+def test_a_storm_on_one_post_is_four_commands() -> None:
+    storm = changes(*(("likes", "c", like(UUID(int=number))) for number in range(1, 101)))
+    assert words(storm) == [b"ZADD", b"EXPIRE", b"SADD", b"EXPIRE"]
+    assert len(unpack(storm.commands()[0].data)[0]) == 2 + 2 * 100
 
 
 def test_another_table_is_no_change_for_trends() -> None:
     with pytest.raises(ValueError, match="no table"):
-        Changes.nothing().add("users", "c", {}, NOW_MS)
+        changes(("users", "c", {}))
