@@ -100,10 +100,12 @@ def reject(percent: int) -> None:
     """Break what reads records in this process."""
     import numpy
 
+    from connectors import record_columns
     from dataflows import archive_rows
     from fanline.avro import AvroDecoder, MalformedAvro
+    from fanline.avro_columns import decode as decode_columns
 
-    decode, decode_columns = AvroDecoder.decode, vars(archive_rows)["decode"]
+    decode = AvroDecoder.decode
 
     def broken(self: AvroDecoder, data: bytes) -> Any:
         if unreadable(data, percent):
@@ -117,4 +119,5 @@ def reject(percent: int) -> None:
         return batch, bad | numpy.array([unreadable(data[start:end], percent) for start, end in pairwise(ends)])
 
     AvroDecoder.decode = broken  # type: ignore[method-assign]
-    vars(archive_rows)["decode"] = broken_columns
+    for module in (record_columns, archive_rows):
+        vars(module)["decode"] = broken_columns
