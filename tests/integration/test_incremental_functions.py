@@ -24,9 +24,13 @@ def one(position: tuple[int, int], transaction: int, post_id: int, adds: bool) -
     return incremental.when(position, transaction) + post_id.to_bytes(8) + incremental.what(FAVOURITED, adds)
 
 
+def applying(applier: incremental.Applier, kind: incremental.Kind, key: bytes, *changes: bytes) -> Command:
+    [packed] = applier.pack(kind, [key], [PLACE + b"".join(changes)])
+    return Command(key, packed)
+
+
 def apply(redis: Redis, *changes: bytes) -> int:
-    applied = incremental.Applier().packer(FLAGS)(KEY, [PLACE + b"".join(changes)])
-    return int(redis(Command(KEY, applied))[0])
+    return int(redis(applying(incremental.Applier(), FLAGS, KEY, *changes))[0])
 
 
 def liked(redis: Redis) -> tuple[int, tuple[int, ...]]:
@@ -86,7 +90,7 @@ def test_a_load_that_a_change_has_met_writes_nothing_and_one_that_was_lost_neith
     key, value = STATUS_COUNTS.key(7), incremental.held(SNAPSHOT, bytes(16))
     [token] = redis(call(b"incremental_begin", [key], b"reader-1"))
     applier = incremental.Applier()
-    assert redis(Command(key, applier.packer(STATUS_COUNTS)(key, [PLACE + one((2, 2), 200, 1, True)]))) == [0]
+    assert redis(applying(applier, STATUS_COUNTS, key, one((2, 2), 200, 1, True))) == [0]
     assert redis(call(b"incremental_fill", [key], token, value, 60)) == [0]
     assert redis(call(b"incremental_begin", [key], b"reader-2")) == [applier.token]
     redis(command(key, b"DEL"))
@@ -98,7 +102,7 @@ def test_a_count_that_would_fall_below_zero_is_loaded_again(redis: Redis) -> Non
     key = STATUS_COUNTS.key(7)
     load(redis, key, incremental.held(SNAPSHOT, bytes(16)))
     taken = incremental.when((2_000, 2_000), 200) + bytes(8) + incremental.what(2, False)
-    assert redis(Command(key, incremental.Applier().packer(STATUS_COUNTS)(key, [PLACE + taken]))) == [0]
+    assert redis(applying(incremental.Applier(), STATUS_COUNTS, key, taken)) == [0]
     assert incremental.body(redis(command(key, b"GET"))[0]) is None
 
 
