@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Producer
 
@@ -82,8 +83,9 @@ def die(death: Death) -> None:
     """Have this process killed while it reads, in small bites."""
     from connectors import kafka_source
 
-    vars(kafka_source)["BATCH_RECORDS"] = CRASH_BATCH
-    reader = kafka_source.KafkaReader
+    reader: Any = kafka_source.KafkaReader
+    # However many a flow asks for.
+    reader.batch_records = property(lambda _: CRASH_BATCH, lambda _, wanted: None)
     snapshot, taken = reader.snapshot, 0
 
     def counted(self: kafka_source.KafkaReader) -> kafka_source.Snapshot:
@@ -93,7 +95,7 @@ def die(death: Death) -> None:
             threading.Timer(death.after, os.kill, (os.getpid(), signal.SIGKILL)).start()
         return snapshot(self)
 
-    reader.snapshot = counted  # type: ignore[method-assign]
+    reader.snapshot = counted
 
 
 def deaths(dice: random.Random) -> dict[str, Death]:
