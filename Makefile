@@ -3,6 +3,7 @@ FANLINE := .venv/bin/fanline
 PYTHON_BIN := .venv/bin/python
 export PYTHON
 # With ARGS, for example ARGS='-k streaks', one half of the tests may have nothing to run, which pytest ends with 5.
+# Tests that use the stack run one after the other, as there is one; all others side by side.
 NONE_CHOSEN = $(if $(ARGS),|| test $$? -eq 5)
 
 .DEFAULT_GOAL := help
@@ -27,8 +28,8 @@ status: bootstrap ## show what runs, where, with memory and logs
 	@$(FANLINE) status
 
 test: bootstrap ## unit, simulation and integration tests, these on a stack of their own
-	@$(PYTHON_BIN) -m pytest -n auto $(wildcard tests/unit tests/simulation) $(ARGS) $(NONE_CHOSEN)
-	@$(PYTHON_BIN) -m pytest $(wildcard tests/integration tests/e2e) $(ARGS) $(NONE_CHOSEN)
+	@$(PYTHON_BIN) -m pytest -n auto -m 'not stack' $(ARGS) $(NONE_CHOSEN)
+	@$(PYTHON_BIN) -m pytest -m stack $(ARGS) $(NONE_CHOSEN)
 
 lint: bootstrap ## ruff, mypy --strict and the import contracts
 	@.venv/bin/ruff check .

@@ -6,7 +6,8 @@
 
 Both give a `Stack`: `settings`, `environment` for subprocesses, `fanline(...)` to run a command of the command line on
 it, `status()`, `pid(name)`, `kill(name)`, `up(...)`. While one of them is in use `FANLINE_*` and `get_settings()` mean
-that stack in the test process too. Every test in `integration` and `e2e` is marked `integration`.
+that stack in the test process too. Every test in `integration` and `e2e` is marked `integration`, every test that uses
+one of the two is marked `stack`.
 
 `FANLINE_TEST_STACK=running` uses the stack that runs already (that of `fanline up`, or of the FANLINE_* variables that
 are set) and neither starts nor stops nor empties anything: quick while you write a test. `FANLINE_TEST_STACK=keep`
@@ -110,16 +111,19 @@ class Stack:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the mark of the tests on real servers."""
-    config.addinivalue_line("markers", "integration: needs the real servers; see tests/conftest.py")
+    """Declare the marks of the tests on real servers."""
+    config.addinivalue_line("markers", "integration: needs real servers; see tests/conftest.py")
+    config.addinivalue_line("markers", "stack: uses the stack, of which there is one; the others may run side by side")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests on real servers by their folder."""
+    """Mark the tests on real servers by their folder, and those that use the stack by their fixtures."""
     folders = {Path(__file__).parent / name for name in ("integration", "e2e")}
     for item in items:
         if folders & set(item.path.parents):
             item.add_marker(pytest.mark.integration)
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.stack)
 
 
 @pytest.fixture(scope="session")
