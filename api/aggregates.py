@@ -68,7 +68,7 @@ async def aggregates(request: web.Request) -> web.Response:
     resolution = RESOLUTIONS.get(wanted.resolution)
     if resolution is None:
         raise unprocessable(f"Validation failed: Resolution must be {', '.join(RESOLUTIONS)}")
-    metrics = (*metrics_of(scope), DELIVERIES) if scope == INSTANCE else metrics_of(scope)
+    metrics = (*metrics_of(scope), DELIVERIES)
     if wanted.metric not in metrics:
         raise unprocessable(f"Validation failed: Metric must be one of {', '.join(metrics)}")
     if scope != INSTANCE and await context.database.row(ACCOUNT_EXISTS, {"id": scope}) is None:
@@ -81,7 +81,7 @@ async def aggregates(request: web.Request) -> web.Response:
     if (end - start) // width > MAX_BUCKETS:
         raise unprocessable(f"Validation failed: From and to must be at most {MAX_BUCKETS} buckets apart")
     if wanted.metric == DELIVERIES:
-        found, place = await series.deliveries(resolution, start, end), 0
+        found, place = await series.deliveries(scope, resolution, start, end), 0
     else:
         found, place = await series.read(scope, resolution, start, end), metrics.index(wanted.metric)
     zeros = (0,) * len(metrics)

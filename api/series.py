@@ -10,6 +10,7 @@ from api.breaker import Breaker, CircuitOpen
 from api.context import CONTEXT, Context
 from api.effects import run
 from api.redis_client import RedisReplyError, RedisUnavailable
+from fanline.errors import DependencyUnavailable
 from fanline.logging import get_logger
 from readmodels import active_users, aggregates, deliveries
 from readmodels.aggregate_queries import ACTIVE_COUNT
@@ -51,9 +52,12 @@ class TimeSeries:
         counted = await run(aggregates.count(parts), None, self._context.database.rows)
         return {bucket: counts for buckets in counted.values() for bucket, counts in buckets.items()}
 
-    async def deliveries(self, resolution: Resolution, start: int, end: int) -> Buckets:
-        """The posts delivered in the same way; empty when Redis, which alone knows them, does not answer."""
-        return await self._from_redis(deliveries.read(resolution, start, end)) or {}
+    async def deliveries(self, scope: Scope, resolution: Resolution, start: int, end: int) -> Buckets:
+        """The deliveries in the same way, which Redis alone knows: raises `DependencyUnavailable` without it."""
+        found = await self._from_redis(deliveries.read(scope, resolution, start, end))
+        if found is None:
+            raise DependencyUnavailable("Only Redis knows what was delivered, and it does not answer.", "redis")
+        return found
 
     async def active(self, days: Sequence[int]) -> int:
         """About how many people were active on any of the days, given by their starts in Unix seconds, in order."""
@@ -75,7 +79,7 @@ class TimeSeries:
         except CircuitOpen:
             return None
         except (RedisUnavailable, RedisReplyError) as error:
-            _log.warning("time series answered from the database", reason=str(error))
+            _log.warning("redis has not answered for a time series", reason=str(error))
             return None
 
 

@@ -10,7 +10,6 @@ from dataflows.effects import Performer
 from fanline.metrics import COMPACTIONS, DELIVERIES, DELIVERIES_COLD, POST_TO_TIMELINE_SECONDS
 from fanline.redis_nodes import RedisNodes
 from fanline.tracing import record_span
-from readmodels.aggregates import MODEL as AGGREGATES
 from readmodels.aggregates import Retention
 from readmodels.deliveries import DeliveryCounts, write
 from readmodels.fan_out import FanOut
@@ -27,12 +26,12 @@ COUNTS_SECONDS = 1.0
 
 
 class Prepared:
-    """One node's part of a chunk: the followers and the bytes that come before each one's entry."""
+    """One node's part of a chunk: an author's followers, and the bytes that come before each one's entry."""
 
-    __slots__ = ("followers", "generation", "node", "prefixes")
+    __slots__ = ("author", "followers", "generation", "node", "prefixes")
 
-    def __init__(self, node: int, generation: int) -> None:
-        self.node, self.generation = node, generation
+    def __init__(self, author: UUID, node: int, generation: int) -> None:
+        self.author, self.node, self.generation = author, node, generation
         self.followers: list[bytes] = []
         self.prefixes: list[bytes] = []
 
@@ -71,10 +70,11 @@ class Deliveries:
         if now - self._counted_at >= COUNTS_SECONDS:
             self._counted_at = now
             if counted := self._counts.take(int(now)):
-                performer.each((AGGREGATES,), lambda: write(counted, kept))
+                performer.run(write(counted, int(now), kept))
 
     def _prepare(self, chunk: Chunk, generation: int, nodes: RedisNodes) -> list[Prepared]:
-        key = chunk.fan_outs[0].author, chunk.index, generation
+        author = chunk.fan_outs[0].author
+        key = author, chunk.index, generation
         kept = self._prepared.get(key)
         if kept is not None and kept[0] == chunk.followers:
             self._prepared.move_to_end(key)
@@ -83,7 +83,7 @@ class Deliveries:
         with using(MODEL, generation):
             for follower in split_ids(chunk.followers):
                 node = nodes.node_of(timeline_key(UUID(bytes=follower)))
-                part = parts.setdefault(node, Prepared(node, generation))
+                part = parts.setdefault(node, Prepared(author, node, generation))
                 part.followers.append(follower)
                 part.prefixes.append(push_prefix(follower))
         prepared = list(parts.values())
@@ -103,7 +103,7 @@ class Deliveries:
         if part.generation == self.generations[0]:
             cold = lengths.count(0)
             DELIVERIES.inc((len(lengths) - cold) * posts)
-            self._counts.add((len(lengths) - cold) * posts, int(time.time()))
+            self._counts.add(part.author, (len(lengths) - cold) * posts, int(time.time()))
             DELIVERIES_COLD.inc(cold * posts)
         for fan_out in done:
             _observe(fan_out)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from readmodels import deliveries
 from readmodels.active_users import add_active
 from readmodels.aggregate_queries import AUTHORS_OF_POSTS
 from readmodels.aggregates import (
@@ -109,6 +110,7 @@ def settle(stale: Stale, now: int, kept: Retention) -> Effects[None]:
     """Makes the time series equal to the database again; `now` in Unix seconds. Repeating it changes nothing."""
     if stale.gone:
         yield Redis([drop(account, now, kept) for account in stale.gone])
+        yield from deliveries.forget(stale.gone, now, kept)
     accounts = set(stale.accounts)
     if stale.received:
         rows = yield Query(AUTHORS_OF_POSTS, {"ids": list({post for post, _ in stale.received})})

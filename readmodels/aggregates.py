@@ -7,7 +7,6 @@ Layout, all under the hash tag of the scope (`instance`, or a user id):
                                     token (8) and the counts (4 each, in the order of the scope's metrics)
     ts:{instance}:active:<day>      HyperLogLog of the people active on a day (readmodels/active_users.py)
     ts:{instance}:active            there when every day's HyperLogLog is
-    ts:{deliveries}:<m|h|d>:<period>   what was delivered, which is measured, not counted (readmodels/deliveries.py)
 
 A period is the stretch of time whose buckets share a key: a day of minutes, 30 days of hours, 360 days of days, each
 from a multiple of its length since the epoch. It expires when its last bucket is out of retention.
@@ -15,7 +14,8 @@ from a multiple of its length since the epoch. It expires when its last bucket i
 Buckets are absolute counts from the database, under tokens as documents have them (readmodels/documents.py), so that
 duplicates, replays and reordering change nothing, and deleted rows leave. A flow collects what changes make stale
 (readmodels/aggregate_changes.py) and counts it again now and then, so that the cost follows time, not events. Series
-of the instance are made by the flow; those of an account exist only where somebody reads them, for 35 days.
+of the instance are made by the flow; those of an account exist only where somebody reads them, for 35 days. What was
+delivered is measured, not counted: readmodels/deliveries.py.
 """
 
 import struct

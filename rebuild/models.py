@@ -17,7 +17,6 @@ from fanline.settings import Settings
 from readmodels import (
     active_users,
     aggregates,
-    deliveries,
     departures,
     engagement,
     followers,
@@ -185,12 +184,11 @@ def _series(stores: Stores, made: Made, scopes: Sequence[aggregates.Scope]) -> N
 
 
 def _series_of_the_instance(stores: Stores, made: Made) -> None:
-    """Counts the instance's series and the people of each day; what was delivered is copied."""
+    """Counts the instance's series and the people of each day."""
     now = int(time.time())
     _series(stores, made, [aggregates.INSTANCE])
     with using(made.model, made.number):
         stores.drive(active_users.fill(now))
-        stores.drive(deliveries.copy(made.serving, now, _retention(stores.settings)))
 
 
 def _retention(settings: Settings) -> aggregates.Retention:

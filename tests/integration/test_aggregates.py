@@ -225,6 +225,7 @@ async def test_deliveries_are_measured(api: Api, system: Stack, stores: Stores) 
     await api.follow(bob, ada)
     passed(system)
     before = sum(await series(api, mod, "deliveries", None, "minute"))
+    assert sum(await series(api, ada, "deliveries", ada, "minute")) == 0
     deadline = time.monotonic() + 20
     while sum(await series(api, mod, "deliveries", None, "minute")) <= before:
         assert time.monotonic() < deadline, "no delivery was measured"
@@ -232,6 +233,8 @@ async def test_deliveries_are_measured(api: Api, system: Stack, stores: Stores) 
         (await api.get("/api/v1/timelines/home", bob)).ok()
         await api.status(ada, "delivered")
         passed(system)
+    assert sum(await series(api, ada, "deliveries", ada, "minute")) > 0
+    assert sum(await series(api, bob, "deliveries", bob, "minute")) == 0
 
 
 async def test_minutes_hours_and_days_hold_the_same_sum(api: Api, system: Stack) -> None:

@@ -172,7 +172,10 @@ def test_runs_add_up_and_a_repeated_write_changes_nothing() -> None:
     fields: dict[bytes, dict[bytes, bytes]] = {}
 
     def send(counted: list[Counted]) -> None:
-        wanted = next(write(counted, KEPT))
+        effects = write(counted, NOW, KEPT)
+        asked = next(effects)
+        assert isinstance(asked, Query)
+        wanted = effects.send([{"id": person} for person in (ADA, BOB)])
         assert isinstance(wanted, Redis)
         for command in wanted.commands:
             words = command.data.split(b"\r\n")
@@ -181,20 +184,25 @@ def test_runs_add_up_and_a_repeated_write_changes_nothing() -> None:
                 fields.setdefault(command.key, {})[words[6]] = words[8]
 
     one._run, other._run = b"run-one.", b"run-two."
-    one.add(5, NOW)
+    one.add(ADA, 5, NOW)
     first = one.take(NOW)
     send(first)
     send(first)
-    one.add(2, NOW + 1)
-    other.add(10, NOW + 2)
+    one.add(ADA, 2, NOW + 1)
+    other.add(BOB, 10, NOW + 2)
     send(one.take(NOW + 3))
     send(other.take(NOW + 3))
     assert one.take(NOW + 4) == []
 
-    effects = read(MINUTE, floor_to(NOW, 60), floor_to(NOW, 60) + 60)
-    wanted = next(effects)
-    assert isinstance(wanted, Redis)
-    replies = [[part for pair in fields.get(command.key, {}).items() for part in pair] for command in wanted.commands]
-    with pytest.raises(StopIteration) as stop:
-        effects.send(replies)
-    assert stop.value.value == {floor_to(NOW, 60): (17,)}
+    def added_up(scope: UUID | str) -> Any:
+        effects = read(scope, MINUTE, floor_to(NOW, 60), floor_to(NOW, 60) + 60)
+        wanted = next(effects)
+        assert isinstance(wanted, Redis)
+        found = [[part for pair in fields.get(each.key, {}).items() for part in pair] for each in wanted.commands]
+        with pytest.raises(StopIteration) as stop:
+            effects.send(found)
+        return stop.value.value
+
+    minute = floor_to(NOW, 60)
+    assert added_up(INSTANCE) == {minute: (17,)}
+    assert [added_up(person) for person in (ADA, BOB)] == [{minute: (7,)}, {minute: (10,)}]

@@ -52,6 +52,7 @@ SHARED = {b"instance", b"all"}
 NOT_CONTENT = {
     b"generations": "which generation of a read model serves is an operator's choice",
     b"document": "the counter of tokens",
+    b"deliveries": "measured: what is delivered again is counted again",
     b"own": "the API notes here when somebody wrote last",
     b"session": "the API keeps here who is signed in",
     b"sessions-revoked": "the API keeps here whose sessions have ended",
