@@ -1,10 +1,10 @@
 """Account and Status entities, a batch at a time: three queries, however many ids; reposts and polls take a few more.
 
 What people have written and what the viewer may see of it come from the database by primary key; what would have to be
-counted comes from Redis (api/counts.py, api/stored_reads.py).
+counted, and what the viewer has done with it, from Redis (api/counts.py, api/status_flags.py).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,14 +12,16 @@ from uuid import UUID
 from api.counts import Counts
 from api.database import Row, Transaction
 from api.errors import not_found
+from api.status_flags import StatusFlags
 from api.stored_reads import StoredReads
 from readmodels.entities import Entity, account_entity, status_entity, status_flags
 from readmodels.entity_queries import ACCOUNTS_BY_ID, STATUS_FLAGS_BY_ID, STATUSES_BY_ID
 from readmodels.filters import FILTERS_OF, filter_results, parse_filters, text_of
 from readmodels.poll_documents import POLL
-from readmodels.polls import OWN_VOTES_BY_POLL, POLLS_BY_ID, poll_entity, poll_flags
+from readmodels.polls import POLLS_BY_ID, poll_entity, poll_flags
 
 STATUSES_OF_VIEWER = f"SELECT * FROM ({STATUSES_BY_ID}) status JOIN ({STATUS_FLAGS_BY_ID}) flags USING (id)"
+"""One statement, for whoever has just written."""
 
 
 class Entities:
@@ -30,7 +32,7 @@ class Entities:
 
     def __init__(self, stored: StoredReads, public_url: str) -> None:
         self._stored = stored
-        self._counts = Counts(stored)
+        self._counts, self._flags = Counts(stored), StatusFlags(stored)
         self._public_url = public_url
 
     async def accounts(
@@ -65,8 +67,8 @@ class Entities:
         """
         if not ids:
             return []
-        query = STATUSES_BY_ID if viewer is None else STATUSES_OF_VIEWER
         fresh = fresh or await self._stored.is_behind(viewer)
+        query = STATUSES_OF_VIEWER if fresh and viewer is not None else STATUSES_BY_ID
         parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
         rows = {row["id"]: row for row in await transaction.rows(query, parameters)}
         if originals := {row["repost_of_id"] for row in rows.values()} - {None} - rows.keys():
@@ -74,6 +76,13 @@ class Entities:
         asked = [row["poll_id"] for row in rows.values() if row["poll_id"]]
         polls = await self._polls(transaction, asked, viewer, fresh)
         matching = await _filter_matcher(transaction, viewer)
+        flags: Mapping[int, Entity] = {}
+        if viewer is not None:
+            flags = (
+                {identifier: status_flags(row) for identifier, row in rows.items()}
+                if fresh
+                else await self._flags.of_statuses(transaction, viewer, rows.values())
+            )
         counts = await self._counts.of_statuses(transaction, rows.keys(), fresh=fresh)
         accounts = await self._accounts(transaction, list({row["author_id"] for row in rows.values()}), fresh)
 
@@ -85,7 +94,7 @@ class Entities:
             if row["poll_id"]:
                 entity["poll"] = polls.get(row["poll_id"])
             if viewer is not None:
-                entity |= status_flags(row)
+                entity |= flags[row["id"]]
                 entity["filtered"] = matching(entity, (row["id"],))
             if row["repost_of_id"] is not None:
                 original = rows.get(row["repost_of_id"])
@@ -117,16 +126,19 @@ class Entities:
     ) -> dict[int, Entity]:
         if not ids:
             return {}
-        parameters: dict[str, Any] = {"ids": list(ids), "viewer": viewer}
         stored = None if fresh else await self._stored.read(POLL, ids, transaction)
-        rows = await transaction.rows(POLLS_BY_ID, parameters) if stored is None else [*filter(None, stored.values())]
+        rows = await transaction.rows(POLLS_BY_ID, {"ids": list(ids)}) if stored is None else _there(stored)
         now = datetime.now(UTC)
         polls = {row["id"]: poll_entity(row, now) for row in rows}
         if viewer is not None:
-            votes = {row["id"]: row["own_votes"] for row in await transaction.rows(OWN_VOTES_BY_POLL, parameters)}
+            votes = await self._flags.votes(transaction, viewer, ids, fresh=fresh)
             for row in rows:
                 polls[row["id"]] |= poll_flags(votes.get(row["id"], ()), row["author_id"] == viewer)
         return polls
+
+
+def _there(polls: Mapping[int, Row | None]) -> list[Row]:
+    return [row for row in polls.values() if row is not None]
 
 
 async def _filter_matcher(

@@ -1,4 +1,4 @@
-"""Counts in entities: from Redis for readers, from SQL for who has just written, and never counted to a million."""
+"""What entities count and flag: from Redis for readers, from SQL for who has just written, never to a million."""
 
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +12,7 @@ import pytest
 
 from api import counts as shown_counts
 from api.database import Row, Transaction
+from api.entities import STATUSES_OF_VIEWER
 from benchmarks.servers import Valkey, postgres, valkey
 from fanline.database import open_async_pool
 from fanline.settings import Settings
@@ -21,23 +22,29 @@ from readmodels.entity_queries import (
     FEW_ACCOUNT_COUNTS_BY_ID,
     FEW_STATUS_COUNTS_BY_ID,
     STATUS_COUNTS_BY_ID,
+    STATUS_FLAGS_BY_ID,
 )
+from readmodels.polls import OWN_VOTES_BY_POLL
 from tests.integration.home_world import Home, World, add_post, home_timelines, make_people, make_world
 
 NOBODY = "redis://127.0.0.1:1"
 COUNTING = {ACCOUNT_COUNTS_BY_ID, STATUS_COUNTS_BY_ID, FEW_ACCOUNT_COUNTS_BY_ID, FEW_STATUS_COUNTS_BY_ID}
+FLAGGING = {STATUSES_OF_VIEWER, STATUS_FLAGS_BY_ID, OWN_VOTES_BY_POLL}
 
 
 class Watched(Transaction):
-    """Remembers which of the counting queries were run."""
+    """Remembers which of the queries were run that count, and that look for what the viewer has done."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         super().__init__(connection)
         self.counting: list[str] = []
+        self.flagging: list[str] = []
 
     async def rows(self, query: str, parameters: Any = None) -> list[Row]:
         if query in COUNTING:
             self.counting.append(query)
+        if query in FLAGGING:
+            self.flagging.append(query)
         return await super().rows(query, parameters)
 
 
@@ -90,7 +97,7 @@ async def one(home: Home, transaction: Watched, post: int, viewer: UUID, *, fres
     return await home.entities.status(transaction, post, viewer, fresh=fresh)
 
 
-async def test_every_count_from_redis_is_what_sql_counts(
+async def test_every_count_and_flag_from_redis_is_what_sql_says(
     settings: Settings, server: Valkey, connection: psycopg.Connection[Any]
 ) -> None:
     world = make_world(connection, random.Random(5))
@@ -98,8 +105,9 @@ async def test_every_count_from_redis_is_what_sql_counts(
         for viewer in (None, *world.people):
             for _ in ("filled", "read"):
                 transaction.counting.clear()
+                transaction.flagging.clear()
                 statuses = await home.entities.statuses(transaction, world.posts, viewer)
-                assert transaction.counting == [], "counted although Redis could tell"
+                assert transaction.counting == transaction.flagging == [], "SQL was asked although Redis could tell"
                 exact = await home.entities.statuses(transaction, world.posts, viewer, fresh=True)
                 assert statuses == exact
                 accounts = await home.entities.accounts(transaction, world.people, viewer)
