@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import psycopg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -17,11 +18,13 @@ from audit.stores import Stores
 from connectors.applied import AppliedOffsets, Offsets
 from connectors.barrier import Barrier
 from connectors.kafka_clients import client_config, producer_config
+from fanline.addresses import public_url
 from fanline.database import connect
 from fanline.ids import TimeOrderedIds
-from readmodels import incremental
+from readmodels import documents, incremental
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
 from readmodels.flags import FLAGS
+from readmodels.poll_documents import POLL
 from tests.conftest import Stack
 
 PEOPLE, POSTS, STATEMENTS = 25, 6, 150
@@ -41,9 +44,9 @@ class Crowd:
     def run(self, sql: str, *parameters: object) -> None:
         self.connection.execute(sql.encode(), parameters)
 
-    def settle(self) -> None:
-        """Returns when the flow has applied everything that is committed."""
-        with Barrier(self.stack.settings, ["engagement"]) as barrier:
+    def settle(self, *flows: str) -> None:
+        """Returns when the flow, and others, have applied everything that is committed."""
+        with Barrier(self.stack.settings, ["engagement", *flows]) as barrier:
             barrier.wait(WITHIN_SECONDS)
 
     def values(self) -> dict[bytes, bytes | None]:
@@ -143,6 +146,7 @@ class Storm:
 LIKE = b"INSERT INTO likes (user_id, post_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 UNLIKE = b"DELETE FROM likes WHERE (user_id, post_id) = (%s, %s)"
 BOOKMARK = b"INSERT INTO bookmarks (user_id, post_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+VOTE = b"INSERT INTO poll_votes (poll_id, voter_id, position) VALUES (%s, %s, %s)"
 REPOST = b"INSERT INTO posts (id, author_id, repost_of_id) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
 
 
@@ -177,6 +181,38 @@ def test_changes_that_come_by_the_hundred_are_counted_exactly(crowd: Crowd) -> N
     crowd.run("DELETE FROM likes WHERE user_id = ANY(%s)", crowd.people[::2])
     crowd.run("DELETE FROM follows WHERE follower_id = ANY(%s)", crowd.people[::3])
     crowd.settle()
+    crowd.assert_equal_to_sql()
+
+
+def test_a_storm_of_votes_on_one_poll_is_counted_exactly_though_its_flow_is_killed(crowd: Crowd) -> None:
+    poll = crowd.posts[0] + 1
+    crowd.run("INSERT INTO polls (id, post_id, multiple) VALUES (%s, %s, true)", poll, crowd.posts[0])
+    crowd.run("INSERT INTO poll_options SELECT %s, position, position::text FROM generate_series(0, 3) position", poll)
+    crowd.settle("cards")
+    crowd.stores.drive(documents.fill([(POLL, poll)], public_url(crowd.stack.settings)))
+
+    def vote(part: int) -> None:
+        dice = random.Random(part)
+        with connect(crowd.stack.settings, autocommit=True) as connection:
+            for _ in range(60):
+                voter = dice.choice(crowd.people[part::3])
+                connection.execute(b"DELETE FROM poll_votes WHERE (poll_id, voter_id) = (%s, %s)", (poll, voter))
+                for position in dice.sample(range(4), dice.randrange(4)):
+                    connection.execute(VOTE, (poll, voter, position))
+
+    threads = [threading.Thread(target=vote, args=(part,)) for part in range(3)]
+    for thread in threads:
+        thread.start()
+    crowd.stack.kill("cards", signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+    crowd.settle("cards")
+    [(voters, votes)] = crowd.connection.execute(
+        b"SELECT count(DISTINCT voter_id), count(*) FROM poll_votes WHERE poll_id = %s", (poll,)
+    ).fetchall()
+    row = msgspec.json.decode(documents.body(crowd.stores.redis([documents.read((POLL, poll))])[0]) or b"")
+    assert (row["voters_count"], sum(option["votes_count"] for option in row["options"])) == (voters, votes)
+    assert votes > voters > 0
     crowd.assert_equal_to_sql()
 
 

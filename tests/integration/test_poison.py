@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from confluent_kafka import KafkaError, Producer
 
 from api.context import public_url_of
 from audit.visitors import admitted
@@ -22,6 +23,7 @@ from connectors.applied import AppliedOffsets, Offsets
 from connectors.backlog import Backlog
 from connectors.barrier import Barrier
 from connectors.flows import FLOWS, group_of
+from connectors.kafka_clients import producer_config
 from connectors.letter_log import Resolver, read_ledgers
 from connectors.letters import Ledger, Letter, Origin
 from connectors.offsets import Partition
@@ -238,6 +240,36 @@ def go_back(stack: Stack, flow: str, moment: str) -> None:
         moves.carry_out(flow, planned, stack.settings)
         for store in stores:
             recovery.forget(store)
+
+
+def spoil(stack: Stack) -> dict[str, set[Origin]]:
+    """A record that nobody can read in each topic of each flow; where they are, by topic."""
+    producer = Producer(producer_config(stack.settings, "poison"))
+    written: dict[str, set[Origin]] = {}
+
+    def delivered(error: KafkaError | None, record: Any) -> None:
+        assert error is None
+        written[record.topic()] = {Origin(record.topic(), record.partition(), record.offset())}
+
+    for topic in {topic for topics in FLOWS.values() for topic in topics}:
+        producer.produce(topic, b"\0\0\0\0\0 is no schema", b"poison", on_delivery=delivered)
+    assert producer.flush(30) == 0
+    return written
+
+
+def test_a_bad_record_in_any_topic_is_a_dead_letter_of_each_flow_that_reads_it_and_holds_up_none(
+    system: Stack,
+) -> None:
+    written = spoil(system)
+    with Barrier(system.settings, FLOWS) as barrier:
+        barrier.wait(60)
+    for flow, ledger in ledgers(system).items():
+        expected = set().union(*(written[topic] for topic in FLOWS[flow]))
+        letters = [letter for letter in ledger.open() if letter.origin in expected]
+        assert {letter.origin for letter in letters} == expected, flow
+        assert {letter.reason for letter in letters} == {"The registry has no schema with id 0."}
+        Resolver(flow, system.settings).drop(letters)
+    assert {flow["name"]: flow["restarts"] for flow in system.status()["dataflows"] if flow["state"] != "running"} == {}
 
 
 @pytest.mark.parametrize("flow", FLOWS)
