@@ -8,9 +8,9 @@ from bytewax.dataflow import Stream
 
 from connectors.dead_letter import DeadLetters
 from connectors.kafka_source import Item
-from connectors.messages import Message, Replayed
+from connectors.messages import UNUSABLE, Message, Replayed
 from connectors.present import PresentRows
-from connectors.record_decoder import UNUSABLE, RecordDecoder, patiently
+from connectors.record_decoder import RecordDecoder, patiently
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
 from fanline.changes import RowChange, row_change, table_of

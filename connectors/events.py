@@ -10,8 +10,8 @@ from bytewax.dataflow import Stream
 
 from connectors.dead_letter import DeadLetters
 from connectors.kafka_source import Item
-from connectors.messages import Message
-from connectors.record_decoder import UNUSABLE, RecordDecoder, patiently
+from connectors.messages import UNUSABLE, Message, event_id
+from connectors.record_decoder import RecordDecoder, patiently
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
 from fanline.errors import MalformedEvent
@@ -91,14 +91,3 @@ class EventDecoder(RecordDecoder):
             return self._convert(event)
         except UNUSABLE as error:
             raise MalformedEvent(f"The event {event.name} cannot be used: {error!r}.") from error
-
-
-def event_id(message: Message) -> UUID | None:
-    """The id of the event's outbox row, which Debezium's EventRouter puts into the header `id`."""
-    for name, value in message.headers:
-        if name == "id" and value is not None:
-            try:
-                return UUID(value.decode())
-            except ValueError:
-                return None
-    return None

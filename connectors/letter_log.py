@@ -8,7 +8,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from connectors.flows import dead_letter_topic, retry_topic
 from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, consumer_config, typed_error, typed_errors
 from connectors.letters import RESOLUTION, Ledger, Letter, Resolution, own_headers, resolution_value
-from connectors.messages import Message
+from connectors.messages import Message, message_of
 from connectors.replay import retry_headers
 from fanline.errors import ConfigurationError, DependencyUnavailable, FanlineError
 from fanline.settings import Settings
@@ -221,16 +221,3 @@ def fetch(letter: Letter, settings: Settings) -> bytes | None:
             if record.error() is None and record.offset() == offset:
                 return record.value()
     return None
-
-
-def message_of(record: object) -> Message:
-    """A client's record as a `Message`."""
-    return Message(
-        record.topic(),  # type: ignore[attr-defined]
-        record.partition(),  # type: ignore[attr-defined]
-        record.offset(),  # type: ignore[attr-defined]
-        record.key(),  # type: ignore[attr-defined]
-        record.value(),  # type: ignore[attr-defined]
-        record.headers() or (),  # type: ignore[attr-defined]
-        record.timestamp()[1],  # type: ignore[attr-defined]
-    )

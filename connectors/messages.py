@@ -1,7 +1,12 @@
 """What the Kafka source emits: records, and progress between them."""
 
+import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
+
+# What a record raises that is not as its reader knows it: a field that is missing, of another type, or out of range.
+UNUSABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, struct.error)
 
 
 class Message(NamedTuple):
@@ -57,3 +62,27 @@ class Progress(NamedTuple):
     partition: int
     offset: int
     timestamp_ms: int = 0
+
+
+def message_of(record: Any) -> Message:
+    """A client's record, one without an error, as a `Message`."""
+    return Message(
+        record.topic(),
+        record.partition(),
+        record.offset(),
+        record.key(),
+        record.value(),
+        record.headers() or (),
+        record.timestamp()[1],
+    )
+
+
+def event_id(message: Message) -> UUID | None:
+    """The id of the event's outbox row, which Debezium's EventRouter puts into the header `id`; None if it is none."""
+    for name, value in message.headers:
+        if name == "id" and value is not None:
+            try:
+                return UUID(value.decode())
+            except ValueError:
+                return None
+    return None

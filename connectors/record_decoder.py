@@ -1,6 +1,5 @@
 """What the decoders of row changes and of domain events share: dead letters, and patience with the registry."""
 
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -11,9 +10,6 @@ from connectors.kafka_source import Item
 from connectors.messages import Message, Progress
 from connectors.waiting import Waiting
 from fanline.errors import DependencyUnavailable, MalformedEvent
-
-# What a record raises that is not as the flow knows it: a field that is missing, of another type, or out of range.
-UNUSABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, struct.error)
 
 T = TypeVar("T")
 S = TypeVar("S")

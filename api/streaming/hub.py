@@ -9,16 +9,15 @@ from uuid import UUID
 
 from api.database import Database
 from api.entities import Entities
+from api.streaming.batch import DISPATCHED, Batch, NewFollow
 from api.streaming.client import DELETE, FILTERS_CHANGED, NOTIFICATION, UPDATE, Client, Ended, Happening, Subscription
-from api.streaming.log import Batch
 from api.streaming.matching import hides, home_audience, shows_at_home
 from api.streaming.position import Position
-from api.streaming.recent import PostEvent, Recent, post_event
+from api.streaming.recent import PostEvent, Recent
 from api.streaming.render import Rendered, Renderer
 from api.streaming.streams import HASHTAG, PUBLIC, USER, Stream
 from api.streaming.viewers import Viewers
 from fanline import metrics
-from fanline.changes import RowChange
 from fanline.clock import Clock
 from fanline.errors import DependencyUnavailable
 from fanline.logging import get_logger
@@ -27,7 +26,6 @@ from readmodels.home_rules import PostFacts
 from readmodels.visibility import ALL_RECORDED, ALL_VISIBLE
 
 POSTS = "cdc.posts"
-DISPATCHED = "notification.dispatched"
 TOPICS = (POSTS, "cdc.follows", "cdc.blocks", "cdc.mutes", "cdc.filters", DISPATCHED)
 
 # A commit is visible within microseconds of its record, unless its process has lost the processor.
@@ -89,19 +87,17 @@ class Hub:
 
     async def take(self, batch: Batch) -> None:
         """Everything that a batch of the log means for the clients; tries until the database answers."""
-        events = [event for event in self._post_events(batch) if self.recent.add(event)]
-        relations = [change for change, _, _ in batch.changes if change.table != "posts"]
+        events = [event for event in batch.posts if self.recent.add(event)]
         await self._patiently(lambda: self._wait_until_visible(batch))
         if not self.clients:
             return
-        await self._patiently(lambda: self._refresh(relations))
-        self._tell_filters(relations)
-        late = self._late(relations, events)
+        await self._patiently(lambda: self.viewers.refresh(self.viewers.connected(batch.related)))
+        self._tell_filters(batch.filtered)
+        late = self._late(batch.follows, events)
         if events or late:
             await self._patiently(lambda: self._tell_posts(events, late))
-        dispatched = [fields for topic, fields, _, _ in batch.events if topic == DISPATCHED]
-        if dispatched:
-            await self._patiently(lambda: self._tell_notifications(dispatched))
+        if batch.notifications:
+            await self._patiently(lambda: self._tell_notifications(batch.notifications))
 
     def note_seen(self, stream: Stream, viewer: UUID | None, position: Position) -> None:
         """Put the posts of the last moments that somebody who connects now can have read already into a position."""
@@ -131,25 +127,11 @@ class Hub:
         """The time by which mutes end."""
         return self._clock.now_ms()
 
-    @staticmethod
-    def _post_events(batch: Batch) -> Iterable[PostEvent]:
-        for change, place, offset in batch.changes:
-            if change.table != "posts":
-                continue
-            try:
-                event = post_event(change, place, offset)
-            except (LookupError, ValueError, TypeError) as error:
-                _log.warning("a change of posts was passed over", reason=repr(error))
-                continue
-            if event is not None:
-                yield event
-
     async def _wait_until_visible(self, batch: Batch) -> None:
-        transactions = {change.transaction for change, _, _ in batch.changes} - {None}
         now_ms = time.time_ns() // 1_000_000
-        young = {outbox for _, _, outbox, ms in batch.events if outbox is not None and now_ms - ms < YOUNG_MS}
-        if transactions:
-            await self._until(ALL_VISIBLE, "all_visible", {"transactions": list(transactions)})
+        young = {outbox for outbox, ms in batch.recorded if now_ms - ms < YOUNG_MS}
+        if batch.transactions:
+            await self._until(ALL_VISIBLE, "all_visible", {"transactions": list(batch.transactions)})
         if young:
             await self._until(ALL_RECORDED, "all_recorded", {"events": list(young)}, RECORDED_SECONDS)
 
@@ -164,40 +146,21 @@ class Hub:
                 return
             await asyncio.sleep(VISIBLE_PAUSE_SECONDS)
 
-    async def _refresh(self, changes: Collection[RowChange]) -> None:
-        """Read again the relations of connected people that have changed."""
-        people: set[UUID] = set()
-        for change in changes:
-            match change.table:
-                case "follows":
-                    people.add(UUID(change.row["follower_id"]))
-                case "blocks":
-                    people |= {UUID(change.row["blocker_id"]), UUID(change.row["blocked_id"])}
-                case "mutes":
-                    people.add(UUID(change.row["muter_id"]))
-                case "filters":
-                    people.add(UUID(change.row["user_id"]))
-        await self.viewers.refresh(self.viewers.connected(people))
-
-    def _tell_filters(self, changes: Collection[RowChange]) -> None:
-        """Somebody's filters have changed; as in Mastodon, clients ask what they are now."""
-        people = {UUID(change.row["user_id"]) for change in changes if change.table == "filters"}
+    def _tell_filters(self, people: Collection[UUID]) -> None:
+        """Their filters have changed; as in Mastodon, clients ask what they are now."""
         for person in people:
             for subscription in self._by_person.get(person, ()):
                 if subscription.stream.name == USER:
                     subscription.offer(Happening(FILTERS_CHANGED, 0, b"undefined"))
 
-    def _late(self, changes: Collection[RowChange], events: Collection[PostEvent]) -> list[tuple[UUID, PostEvent]]:
+    def _late(self, follows: Collection[NewFollow], events: Collection[PostEvent]) -> list[tuple[UUID, PostEvent]]:
         """Posts that came out of the log before the follow that was committed before them."""
         now = set(map(id, events))
         found = []
-        for change in changes:
-            if change.table == "follows" and change.op == "c":
-                follower = UUID(change.row["follower_id"])
-                if self.viewers.get(follower) is not None:
-                    author = UUID(change.row["followee_id"]).bytes
-                    posts = self.recent.by_author(author, change.position)
-                    found += [(follower, post) for post in posts if id(post) not in now]
+        for follow in follows:
+            if self.viewers.get(follow.follower) is not None:
+                posts = self.recent.by_author(follow.author, follow.position)
+                found += [(follow.follower, post) for post in posts if id(post) not in now]
         return found
 
     async def _tell_posts(self, events: list[PostEvent], late: list[tuple[UUID, PostEvent]]) -> None:
@@ -277,13 +240,10 @@ class Hub:
                         happening = replace(shared, payload=payload)
                 self._offer(subscription, happening)
 
-    async def _tell_notifications(self, dispatched: Iterable[Mapping[str, str]]) -> None:
-        wanted: dict[UUID, list[int]] = {}
-        for fields in dispatched:
-            person = UUID(fields["account_id"])
-            if any(each.notifications for each in self._by_person.get(person, ())):
-                wanted.setdefault(person, []).append(int(fields["notification_id"]))
-        for person, ids in wanted.items():
+    async def _tell_notifications(self, dispatched: Mapping[UUID, list[int]]) -> None:
+        for person, ids in dispatched.items():
+            if not any(each.notifications for each in self._by_person.get(person, ())):
+                continue
             for identifier, ms, payload in await self.renderer.notifications(person, ids):
                 happening = Happening(NOTIFICATION, identifier, payload, ms)
                 for subscription in self._by_person.get(person, ()):

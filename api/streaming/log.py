@@ -9,17 +9,18 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
 
+from api.streaming.batch import Batch
 from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, consumer_config
+from connectors.messages import UNUSABLE, Message, event_id, message_of
 from connectors.offsets import Partition
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
-from fanline.changes import TOPIC_PREFIX, RowChange, row_change, table_of
+from fanline.changes import TOPIC_PREFIX, row_change, table_of
 from fanline.errors import DependencyUnavailable, MalformedEvent
 from fanline.logging import get_logger
 from fanline.settings import Settings
@@ -35,16 +36,6 @@ _GONE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 _log = get_logger(__name__)
 
 
-@dataclass(slots=True)
-class Batch:
-    """What was read at once, in the log's order a partition."""
-
-    changes: list[tuple[RowChange, Partition, int]] = field(default_factory=list)
-    """Row changes with the place of their record and its offset."""
-    events: list[tuple[str, dict[str, Any], UUID | None, int]] = field(default_factory=list)
-    """Domain events: topic, fields, outbox id, and when Kafka got it in ms."""
-
-
 class LogReader:
     """A thread that reads from `back_seconds` ago on; `start` it, `stop` it."""
 
@@ -57,9 +48,11 @@ class LogReader:
         lost: Callable[[], None],
         starts: Callable[[dict[Partition, int]], None],
     ) -> None:
-        """`take` is awaited on the loop with each batch; `lost` is called there when records are gone from Kafka.
+        """`take` is awaited on the loop with each batch.
 
-        `starts` is told there from which offset on new partitions are read, before anything of them is taken.
+        `lost` is called there when records are gone from Kafka, or when something unforeseen broke the reading off: it
+        goes on behind the records that were read. `starts` is told there from which offset on partitions are read,
+        before anything of them is taken.
         """
         self._settings, self._topics, self._back_seconds = settings, tuple(topics), back_seconds
         self._take, self._lost, self._starts = take, lost, starts
@@ -70,7 +63,7 @@ class LogReader:
         self._not_at_end: set[Partition] = set()
         self._known: dict[Partition, int] = {}
         self.caught_up = asyncio.Event()
-        """Set once everything that was in Kafka at the start has been taken."""
+        """Set once everything that was in Kafka at the start, or when reading began anew, has been taken."""
 
     def start(self) -> None:
         """Begin, inside the running event loop."""
@@ -84,8 +77,21 @@ class LogReader:
             await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except CancelledError:
+                return
+            except Exception:  # noqa: BLE001 - whatever it was, streams must not stay open and silent
+                _log.exception("the reading of the log for streams broke off, and begins anew", offsets=self._offsets())
+                self._begin_anew()
+                self._stop.wait(RETRY_SECONDS)
+
+    def _follow(self) -> None:
         consumer = Consumer(consumer_config(self._settings, "fanline-streams", "streams"))
         try:
+            if self._known:
+                self._assign(consumer)
             while not self._stop.is_set():
                 try:
                     self._discover(consumer)
@@ -93,10 +99,22 @@ class LogReader:
                 except (KafkaException, DependencyUnavailable) as error:
                     _log.warning("streams wait for kafka", reason=str(error))
                     self._stop.wait(RETRY_SECONDS)
-        except CancelledError:
-            pass
         finally:
             consumer.close()
+
+    def _begin_anew(self) -> None:
+        """What was read and perhaps not told is left out; clients are ended, and catch up with it when they return."""
+        assert self._loop is not None
+        self._not_at_end = set(self._known)
+        self._loop.call_soon_threadsafe(self.caught_up.clear)
+        self._loop.call_soon_threadsafe(self._starts, dict(self._known))
+        self._loop.call_soon_threadsafe(self._lost)
+
+    def _assign(self, consumer: Consumer) -> None:
+        consumer.assign([TopicPartition(*place, offset) for place, offset in self._known.items()])
+
+    def _offsets(self) -> dict[str, int]:
+        return {f"{topic}/{partition}": offset for (topic, partition), offset in self._known.items()}
 
     def _discover(self, consumer: Consumer) -> None:
         """Assign the partitions that are not read yet, and the known ones where they are."""
@@ -118,7 +136,7 @@ class LogReader:
             self._not_at_end.add(place)
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._starts, {place: self._known[place] for place in new})
-        consumer.assign([TopicPartition(*place, offset) for place, offset in self._known.items()])
+        self._assign(consumer)
 
     def _read(self, consumer: Consumer) -> None:
         until = time.monotonic() + (DISCOVERY_SECONDS if self._known else RETRY_SECONDS)
@@ -129,7 +147,7 @@ class LogReader:
                 continue
             self._hand_over(consumer, [first, *consumer.consume(BATCH_RECORDS, 0)])
 
-    def _hand_over(self, consumer: Consumer, records: list[Message]) -> None:
+    def _hand_over(self, consumer: Consumer, records: list[Record]) -> None:
         batch = Batch()
         ended: set[Partition] = set()
         lost = False
@@ -137,13 +155,14 @@ class LogReader:
             place = (str(record.topic()), int(record.partition() or 0))
             error = record.error()
             if error is None:
-                self._add(batch, record, place)
+                # Before it is looked at: reading that breaks off on it must not come back to it.
                 self._known[place] = int(record.offset() or 0) + 1
+                self._add(batch, message_of(record))
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(place)
             elif error.code() in _GONE:
                 lost = True
-        if batch.changes or batch.events:
+        if batch:
             self._on_loop(self._take(batch))
         if self._not_at_end:
             self._not_at_end -= ended
@@ -154,20 +173,21 @@ class LogReader:
             consumer.assign([TopicPartition(*place, OFFSET_END) for place in self._known])
             self._loop.call_soon_threadsafe(self._lost)
 
-    def _add(self, batch: Batch, record: Message, place: Partition) -> None:
-        value = record.value()
-        if value is None:
+    def _add(self, batch: Batch, message: Message) -> None:
+        if message.value is None:
             return
         try:
-            fields = self._decode(value)
-            if place[0].startswith(TOPIC_PREFIX):
-                change = row_change(table_of(place[0]), fields)
-                batch.changes.append((change, place, int(record.offset() or 0)))
+            fields = self._decode(message.value)
+            if message.topic.startswith(TOPIC_PREFIX):
+                batch.add_change(row_change(table_of(message.topic), fields), message.place, message.offset)
             else:
-                batch.events.append((place[0], fields, _outbox_id(record), record.timestamp()[1]))
-        except MalformedEvent as error:
+                batch.add_event(message.topic, fields, event_id(message), message.timestamp_ms)
+        except (MalformedEvent, *UNUSABLE) as error:
             # The flows send it to their dead letters; a stream only passes over it.
-            _log.warning("a record was passed over", topic=place[0], reason=str(error))
+            topic, partition, offset = message.position
+            _log.warning(
+                "a record was passed over", topic=topic, partition=partition, offset=offset, reason=repr(error)
+            )
 
     def _decode(self, value: bytes) -> dict[str, Any]:
         while True:
@@ -194,11 +214,3 @@ class LogReader:
 
 async def _awaited(work: Awaitable[None]) -> None:
     await work
-
-
-def _outbox_id(record: Message) -> UUID | None:
-    headers: Any = record.headers() or ()
-    for name, value in headers:
-        if name == "id" and isinstance(value, bytes):
-            return UUID(value.decode())
-    return None

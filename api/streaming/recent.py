@@ -94,9 +94,9 @@ class Recent:
         self._complete_from: dict[Partition, int] = {}
 
     def begin(self, starts: Mapping[Partition, int]) -> None:
-        """Tell from which offset on partitions are read."""
+        """Tell from which offset on partitions are read, or are read again after a gap."""
         for place, offset in starts.items():
-            self._complete_from.setdefault(place, offset)
+            self._complete_from[place] = max(offset, self._complete_from.get(place, 0))
 
     def add(self, event: PostEvent) -> bool:
         """Keep an event; False if it is one that was told before (a row that changed again after its edit)."""

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from py_vapid import Vapid02
 
-from fanline.ids import TimeOrderedIds
+from fanline.ids import TimeOrderedIds, created_ms
 from fanline.settings import Settings
 from schemas.registry import EventEncoder, encoder
 
@@ -183,15 +183,25 @@ class Notifier:
 
     def notify(self, account: str | UUID, sender: str | UUID, kind: str = "follow", post: int | None = None) -> int:
         """Tell somebody of something; the notification's id."""
-        identifier = _ids.next()
-        now = datetime.now(UTC)
-        with self._connection.transaction():
-            self._connection.execute(
-                "INSERT INTO notifications (id, user_id, type, from_account_id, post_id, created_at)"
-                " VALUES (%s, %s, %s, %s, %s, %s)",
-                (identifier, account, kind, sender, post, now),
-            )
-        self.dispatch(identifier, account, sender, kind, post, now)
+        identifier = self.store(account, sender, kind, post)
+        self.dispatch(identifier, account, sender, kind, post)
+        return identifier
+
+    def store(
+        self,
+        account: str | UUID,
+        sender: str | UUID,
+        kind: str = "follow",
+        post: int | None = None,
+        identifier: int | None = None,
+    ) -> int:
+        """A notification of which nothing tells yet, of now or of when its id says; its id."""
+        identifier = identifier or _ids.next()
+        self._connection.execute(
+            "INSERT INTO notifications (id, user_id, type, from_account_id, post_id, created_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            (identifier, account, kind, sender, post, datetime.fromtimestamp(created_ms(identifier) / 1_000, UTC)),
+        )
         return identifier
 
     def dispatch(
@@ -204,7 +214,24 @@ class Notifier:
         at: datetime | None = None,
     ) -> None:
         """Write the event of a notification, again if need be."""
-        event = {
+        payload = self.event(identifier, account, sender, kind, post, at)
+        self._connection.execute(
+            "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload)"
+            " VALUES (%s, 'notification.dispatched', %s, 'notification.dispatched', %s)",
+            (uuid4(), str(account), payload),
+        )
+
+    def event(
+        self,
+        identifier: int,
+        account: str | UUID,
+        sender: str | UUID,
+        kind: str = "follow",
+        post: int | None = None,
+        at: datetime | None = None,
+    ) -> bytes:
+        """The event of a notification as it is in Kafka."""
+        fields = {
             "notification_id": str(identifier),
             "account_id": str(account),
             "type": kind,
@@ -213,9 +240,4 @@ class Notifier:
             "created_at": at or datetime.now(UTC),
             "group_key": None,
         }
-        payload = self._encoder.encode("notification.dispatched", event)
-        self._connection.execute(
-            "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload)"
-            " VALUES (%s, 'notification.dispatched', %s, 'notification.dispatched', %s)",
-            (uuid4(), str(account), payload),
-        )
+        return self._encoder.encode("notification.dispatched", fields)

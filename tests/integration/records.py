@@ -6,8 +6,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from connectors.applied import Offsets
 from connectors.kafka_clients import consumer_config
-from connectors.letter_log import message_of
-from connectors.messages import Message
+from connectors.messages import Message, message_of
 from fanline.settings import Settings
 
 

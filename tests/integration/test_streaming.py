@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from confluent_kafka import Producer
 
+from api.streaming.batch import DISPATCHED, Batch
+from connectors.kafka_clients import producer_config
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
 from tests.integration.channel_world import Notifier
@@ -220,6 +223,50 @@ async def test_notifications_are_told_at_once_and_after_an_absence(
         live = str(notifier.notify(ada.id, bob.id))
         await again.until(lambda each: live in [told.json["id"] for told in each.told])
         assert [told.json["id"] for told in again.told] == [*missed, live]
+
+
+async def test_a_record_that_cannot_be_used_is_passed_over_and_the_next_one_is_told(
+    system: Stack, api: Api, pair: tuple[Person, Person], notifier: Notifier
+) -> None:
+    ada, bob = pair
+    identifier = notifier.notify(ada.id, bob.id)
+    async with events(api, "user", ada, str(identifier)) as stream:
+        producer = Producer(producer_config(system.settings, "fanline-test"))
+        nobody = notifier.event(identifier, "nobody", bob.id)
+        producer.produce(DISPATCHED, nobody, ada.id, headers=[("id", b"6fa459ea-ee8a-4ca4-894e-db77e160355e")])
+        second = notifier.store(ada.id, bob.id)
+        producer.produce(DISPATCHED, notifier.event(second, ada.id, bob.id), ada.id, headers=[("id", b"nonsense")])
+        assert await asyncio.to_thread(producer.flush, 10) == 0
+        third = notifier.notify(ada.id, bob.id)
+        wanted = [str(second), str(third)]
+        await stream.until(lambda each: [told.json["id"] for told in each.of("notification")] == wanted)
+
+
+async def test_a_reading_that_breaks_off_ends_the_streams_begins_anew_and_loses_nothing(
+    api: Api, pair: tuple[Person, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = pair
+    hub, broken = api.streams.hub, asyncio.Event()
+    take = hub.take
+
+    async def unforeseen(batch: Batch) -> None:
+        if broken.is_set():
+            raise RuntimeError("nobody has thought of this")
+        await take(batch)
+
+    monkeypatch.setattr(hub, "take", unforeseen)
+    async with events(api, "user", bob) as stream:
+        first = await api.status(ada, "first")
+        await stream.until(lambda each: each.ids() == [first["id"]])
+        broken.set()
+        missed = await api.status(ada, "missed")
+        await stream.until(lambda each: each.ended)
+        assert "lost its place" in stream.comments[-1]
+        broken.clear()
+    async with events(api, "user", bob, stream.told[-1].id) as again:
+        live = await api.status(ada, "live")
+        await again.until(lambda each: live["id"] in each.ids())
+        assert again.ids() == [missed["id"], live["id"]]
 
 
 async def test_a_revoked_token_ends_its_streams(api: Api, pair: tuple[Person, Person]) -> None:

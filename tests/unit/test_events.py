@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from connectors.events import YOUNG_MS, EventDecoder, event_id
-from connectors.messages import Message, Progress
+from connectors.events import YOUNG_MS, EventDecoder
+from connectors.messages import Message, Progress, event_id
 from tests.unit.letters import Letters
 
 EVENT = UUID("00000000-0000-4000-8000-000000000001")

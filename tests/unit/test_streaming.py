@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from api.auth.principal import Principal
 from api.errors import ApiError
+from api.streaming.batch import DISPATCHED, Batch
 from api.streaming.client import DELETE, UPDATE, Client, Ended, Happening
 from api.streaming.hub import shows_in
 from api.streaming.matching import hides, shows_at_home
 from api.streaming.position import KEPT, POST_MARGIN_MS, Position, Window, new_position, parse_position
 from api.streaming.recent import PostEvent, Recent, post_event
 from api.streaming.streams import Stream, check_access, parse_stream
+from connectors.messages import UNUSABLE
 from fanline.changes import RowChange
 from readmodels.entries import Entry
 from readmodels.home_rules import PostFacts, Viewer
@@ -145,6 +147,41 @@ def test_only_an_edit_is_told_of_a_changed_row_and_only_once() -> None:
     assert recent.add(event(kind="status.update", edited_at="2026-01-01"))
     assert not recent.add(event(kind="status.update", edited_at="2026-01-01"))
     assert recent.add(event(kind="status.update", edited_at="2026-01-02"))
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "transaction"),
+    [
+        ("posts", {"id": 1, "author_id": "nobody"}, 1),
+        ("follows", {"follower_id": str(uuid4()), "followee_id": None}, 1),
+        ("blocks", {"blocker_id": str(uuid4())}, 1),
+        ("filters", {"user_id": 7}, 1),
+        ("mutes", {"muter_id": str(uuid4())}, 2**32),
+    ],
+)
+def test_a_change_that_cannot_be_used_leaves_nothing_in_its_batch(
+    table: str, row: dict[str, object], transaction: int
+) -> None:
+    batch = Batch()
+    with pytest.raises(UNUSABLE):
+        batch.add_change(RowChange(table, "c", row, (1, 1), 1_000, transaction), PLACE, 0)
+    assert batch == Batch()
+
+
+@pytest.mark.parametrize("fields", [{}, {"account_id": "x", "notification_id": "1"}, {"notification_id": str(2**63)}])
+def test_an_event_that_cannot_be_used_leaves_nothing_in_its_batch(fields: dict[str, str]) -> None:
+    batch = Batch()
+    with pytest.raises(UNUSABLE):
+        batch.add_event(DISPATCHED, {"account_id": str(uuid4()), **fields}, uuid4(), 0)
+    assert batch == Batch()
+
+
+def test_recent_posts_with_a_gap_do_not_join_a_flow_that_has_not_passed_it() -> None:
+    recent = Recent()
+    recent.begin({PLACE: 10})
+    recent.begin({PLACE: 30})
+    assert not recent.joins({PLACE: 29})
+    assert recent.joins({PLACE: 30})
 
 
 def test_posts_after_a_follow_are_found_by_their_place_in_the_log() -> None:
