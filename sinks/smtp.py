@@ -3,7 +3,6 @@
 import re
 import smtplib
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -17,8 +16,11 @@ from sinks.outcome import SENT, Outcome
 TIMEOUT_SECONDS = 15.0
 Security = Literal["starttls", "tls", "none"]
 
-# The address does not exist, or not here.
+# What a server says of a recipient that does not exist, or not here. With an enhanced code (RFC 3463) that one decides:
+# the same 550 refuses what a policy is against, and 5.1.7 and 5.1.8 speak of the sender.
 _NO_MAILBOX = (550, 551, 553)
+_ENHANCED_CODE = re.compile(rb"\s*5\.\d{1,3}\.\d{1,3}\b")
+_BAD_RECIPIENT = re.compile(rb"\s*5\.1\.(?![78]\b)\d{1,3}\b")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 
 
@@ -89,16 +91,16 @@ def tls_context() -> ssl.SSLContext:
 
 def _hand_in(server: smtplib.SMTP, sender: str, recipient: str, data: bytes) -> Outcome:
     """MAIL, RCPT, DATA: until the final dot is sent, a failure is certain to have sent nothing."""
-    steps: tuple[Callable[[], tuple[int, bytes]], ...] = (
-        lambda: server.mail(sender),
-        lambda: server.rcpt(recipient),
-        lambda: server.docmd("DATA"),
-    )
     try:
-        for step in steps:
-            code, reply = step()
-            if code not in (250, 251, 354):
-                return _refused(code, reply)
+        code, reply = server.mail(sender)
+        if code != 250:
+            return _refused(code, reply)
+        code, reply = server.rcpt(recipient)
+        if code not in (250, 251):
+            return _no_mailbox(code, reply) or _refused(code, reply)
+        code, reply = server.docmd("DATA")
+        if code != 354:
+            return _refused(code, reply)
     except (OSError, smtplib.SMTPException) as error:
         return Outcome("retry", f"The connection to the mail server broke: {error!r}.", unreached=True)
     try:
@@ -109,8 +111,16 @@ def _hand_in(server: smtplib.SMTP, sender: str, recipient: str, data: bytes) -> 
     return SENT if code == 250 else _refused(code, reply)
 
 
+def _no_mailbox(code: int, reply: bytes) -> Outcome | None:
+    """The outcome if this refusal of a recipient says that there is no such mailbox."""
+    named = _ENHANCED_CODE.match(reply) is not None
+    gone = code >= 500 and _BAD_RECIPIENT.match(reply) is not None if named else code in _NO_MAILBOX
+    return Outcome("gone", _said(code, reply)) if gone else None
+
+
 def _refused(code: int, reply: bytes) -> Outcome:
-    reason = f"The mail server answers {code} {reply.decode(errors='replace')}."
-    if code in _NO_MAILBOX:
-        return Outcome("gone", reason)
-    return Outcome("failed" if code >= 500 else "retry", reason)
+    return Outcome("failed" if code >= 500 else "retry", _said(code, reply))
+
+
+def _said(code: int, reply: bytes) -> str:
+    return f"The mail server answers {code} {reply.decode(errors='replace')}."

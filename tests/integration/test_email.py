@@ -156,21 +156,23 @@ async def test_one_click_ends_the_digests(
     (await api.post("/unsubscribe/nonsense")).fails(404)
 
 
-async def test_a_mail_server_that_is_away_is_waited_for_and_an_unknown_mailbox_is_not(
+async def test_a_mail_server_that_is_away_is_waited_for_an_unknown_mailbox_is_not_and_a_policy_ends_no_digest(
     system: Stack, api: Api, notifier: Notifier, connection: psycopg.Connection[Any]
 ) -> None:
-    ada, bob, lost = (
+    ada, bob, lost, refused = (
         await reader(api, connection, "ada"),
         await api.person("bob"),
         await reader(api, connection, "lost"),
+        await reader(api, connection, "refused"),
     )
-    notifier.notify(ada.id, bob.id)
-    notifier.notify(lost.id, bob.id)
+    for person in (ada, lost, refused):
+        notifier.notify(person.id, bob.id)
     hour_passes(connection, ada, 1)
     attempts = "SELECT attempts FROM notification_deliveries WHERE channel = 'email' AND target = %s AND attempts > 0"
     until(lambda: connection.execute(attempts, [ada.id]).fetchone() is not None)
     box = Mailbox()
     box.refuse[address(lost)] = "550 5.1.1 No such user"
+    box.refuse[address(refused)] = "550 5.7.26 Refused by DMARC policy"
     with mail_server(box, system.settings.smtp_port):
         box.until(lambda: bool(box.to(address(ada))))
         until(lambda: list(deliveries(connection, ada).values()) == ["sent"])
@@ -178,4 +180,8 @@ async def test_a_mail_server_that_is_away_is_waited_for_and_an_unknown_mailbox_i
         until(lambda: list(deliveries(connection, lost).values()) == ["failed"])
         digest = "SELECT digest FROM email_preferences WHERE user_id = %s"
         until(lambda: connection.execute(digest, [lost.id]).fetchone() == ("never",))
+        hour_passes(connection, refused, 1)
+        until(lambda: list(deliveries(connection, refused).values()) == ["failed"])
+        notifier.notify(refused.id, bob.id)
+        until(lambda: sorted(deliveries(connection, refused).values()) == ["failed", "pending"])
     assert len(box.mails) == 1
