@@ -11,9 +11,16 @@ from api.auth.principal import require_application, require_user
 from api.body import read_body
 from api.context import context_of
 from api.database import Transaction
-from api.errors import forbidden, unprocessable
+from api.errors import forbidden, not_found, unprocessable
 from api.outbox import Outbox
-from api.post_rows import insert_post, new_row, original_post, status_id
+from api.post_rows import (
+    SELECT_VISIBLE,
+    insert_post,
+    new_row,
+    original_post,
+    original_post_of_anybody,
+    status_id,
+)
 from api.responses import json_response
 from api.statuses import DELETE_POST
 from api.writes import write
@@ -78,18 +85,26 @@ async def repost(request: web.Request) -> web.Response:
 
 @routes.post("/api/v1/statuses/{id}/unreblog")
 async def unrepost(request: web.Request) -> web.Response:
-    """Take one's repost back; answers with the original, also when there was no repost."""
+    """Take one's repost back; answers with the original, also when there was no repost.
+
+    The original may be hidden from the caller by now; it stays hidden (404).
+    """
     user_id = require_user(request, "write:statuses")
     context = context_of(request)
     identifier = status_id(request)
 
-    async def body(transaction: Transaction, outbox: Outbox) -> Entity:
-        original = await original_post(transaction, identifier, user_id)
+    async def body(transaction: Transaction, outbox: Outbox) -> Entity | None:
+        original = await original_post_of_anybody(transaction, identifier)
         row = await transaction.row(SELECT_REPOST, {"id": original["id"], "viewer": user_id})
         if row is not None:
             await outbox.post_deleted(row)
             await outbox.engagement("repost", original["id"], original["author_id"], user_id, undone=True)
             await transaction.execute(DELETE_POST, {"id": row["id"]})
+        if await transaction.row(SELECT_VISIBLE, {"id": original["id"], "viewer": user_id}) is None:
+            return None
         return await context.entities.status(transaction, original["id"], user_id, fresh=True)
 
-    return json_response(await write(context, user_id, body))
+    entity = await write(context, user_id, body)
+    if entity is None:
+        raise not_found()
+    return json_response(entity)

@@ -178,13 +178,23 @@ async def test_nothing_is_done_with_what_one_cannot_see(api: Api, verb: str) -> 
     assert (await api.get(f"/api/v1/statuses/{private['id']}", ann)).ok() == private
 
 
-async def test_a_favourite_of_what_is_hidden_by_now_can_be_taken_back(api: Api) -> None:
+async def test_a_favourite_and_a_repost_of_what_is_hidden_by_now_can_be_taken_back(api: Api) -> None:
     ann, bob = await api.people("ann", "bob")
     posted = await api.status(ann, "x")
     await act(api, bob, "favourite", posted)
+    repost = await act(api, bob, "reblog", posted)
     (await api.post(f"/api/v1/accounts/{bob.id}/block", ann)).ok()
     (await api.post(f"/api/v1/statuses/{posted['id']}/unfavourite", bob)).fails(404)
-    await api.once(f"/api/v1/statuses/{posted['id']}", ann, lambda status: status["favourites_count"] == 0)
+    (await api.post(f"/api/v1/statuses/{posted['id']}/unreblog", bob)).fails(404)
+    await api.once(
+        f"/api/v1/statuses/{posted['id']}",
+        ann,
+        lambda status: status["favourites_count"] == status["reblogs_count"] == 0,
+    )
+    assert (await kinds(api, posted))[-2:] == [("favourite", bob.id, True), ("repost", bob.id, True)]
+    assert len(await events(api, repost, "post.deleted")) == 1
+    (await api.post(f"/api/v1/statuses/{posted['id']}/unreblog", bob)).fails(404)
+    assert len(await events(api, repost, "post.deleted")) == 1
 
 
 async def token_for(api: Api, who: Person, scope: str) -> str:
