@@ -8,6 +8,7 @@ are, the database is asked instead.
 import asyncio
 import time
 from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -20,14 +21,16 @@ from api.public_timelines import PUBLIC, TAGGED
 from api.streaming.client import DELETE, NOTIFICATION, UPDATE, Happening, Subscription
 from api.streaming.hub import POSTS, Hub, shows_in
 from api.streaming.matching import hides, shows_at_home
+from api.streaming.position import KEPT_ARRIVALS, Position
 from api.streaming.recent import PostEvent
+from api.streaming.render import stored_ms
 from api.streaming.streams import HASHTAG, NOTIFICATIONS, USER
 from api.streaming.streams import PUBLIC as PUBLIC_STREAMS
 from connectors.applied import AppliedOffsets, Offsets
 from connectors.flows import group_of
 from fanline import metrics
 from fanline.errors import DependencyUnavailable
-from fanline.ids import created_ms
+from fanline.ids import created_ms, first_id_at
 from fanline.settings import Settings
 from readmodels.home_rules import Page
 from readmodels.notifications import SHOWN
@@ -39,9 +42,18 @@ APPLIED_SECONDS = 1.0
 # Commits carry the clock of the database, and events of one moment come in any order.
 LOG_MARGIN_MS = 2_000
 
-MISSED_NOTIFICATIONS = f"""
-SELECT n.id FROM notifications n WHERE {SHOWN} AND n.id > %(above)s ORDER BY n.id LIMIT {PAGE}
+# A notification that is stored later than this after its cause is not looked for: a flow that was down for a day.
+LAG_MS = 86_400_000
+
+# Ids carry the time of the cause, so that the index finds those that can have been stored since.
+_STORED = f"""
+SELECT n.id, n.stored_at FROM notifications n
+WHERE {SHOWN} AND n.id > %(above)s AND (n.stored_at, n.id) > (%(since)s, %(after)s)
 """
+# In the order in which they were stored, as the client's position goes on by it. The index has another order, so that
+# each page reads all of them.
+MISSED_NOTIFICATIONS = f"{_STORED} ORDER BY n.stored_at, n.id LIMIT {25 * PAGE}"
+STORED_LATELY = f"{_STORED} ORDER BY n.stored_at DESC, n.id DESC LIMIT {KEPT_ARRIVALS}"
 
 
 class _Shown(msgspec.Struct):
@@ -74,7 +86,7 @@ class CatchUp:
         elif name in HASHTAG or name in PUBLIC_STREAMS:
             await self._public_posts(subscription, missing_above, sent)
         if subscription.notifications:
-            await self._notifications(subscription, position.notifications.floor, sent)
+            await self._notifications(subscription, position.notifications.floor_ms, sent)
         if since_ms and subscription.stream.name != NOTIFICATIONS:
             await self._changes(subscription, since_ms - LOG_MARGIN_MS)
         subscription.go_live(sent)
@@ -200,20 +212,28 @@ class CatchUp:
             happening = Happening(event.event, event.entry.id, payload, event.log_ms)
             await subscription.client.put_patiently(subscription, happening)
 
-    async def _notifications(self, subscription: Subscription, above: int, sent: set[int]) -> None:
+    async def note_stored(self, viewer: UUID, position: Position) -> None:
+        """Put the notifications of the last moments that somebody who connects now can have read into a position.
+
+        Raises `DependencyUnavailable`.
+        """
+        for row in await self._database.rows(STORED_LATELY, _stored(viewer, position.notifications.floor_ms)):
+            position.notifications.add(row["id"], stored_ms(row))
+
+    async def _notifications(self, subscription: Subscription, since_ms: int, sent: set[int]) -> None:
         viewer = subscription.client.viewer
         assert viewer is not None
-        while True:
-            rows = await self._database.rows(MISSED_NOTIFICATIONS, {"user_id": viewer, "above": above})
-            if not rows:
-                return
-            above = rows[-1]["id"]
+        parameters = _stored(viewer, since_ms)
+        while rows := await self._database.rows(MISSED_NOTIFICATIONS, parameters):
+            parameters |= {"since": rows[-1]["stored_at"], "after": rows[-1]["id"]}
             missed = [row["id"] for row in rows if row["id"] not in sent]
-            for identifier, ms, payload in await self._hub.renderer.notifications(viewer, missed):
-                sent.add(identifier)
-                metrics.STREAM_CAUGHT_UP.inc()
-                happening = Happening(NOTIFICATION, identifier, payload, ms)
-                await subscription.client.put_patiently(subscription, happening)
+            for start in range(0, len(missed), PAGE):
+                page = missed[start : start + PAGE]
+                for identifier, ms, payload in await self._hub.renderer.notifications(viewer, page):
+                    sent.add(identifier)
+                    metrics.STREAM_CAUGHT_UP.inc()
+                    happening = Happening(NOTIFICATION, identifier, payload, created_ms(identifier), ms)
+                    await subscription.client.put_patiently(subscription, happening)
 
     async def _send(self, subscription: Subscription, identifier: int, payload: bytes, sent: set[int]) -> None:
         if identifier in sent:
@@ -239,3 +259,12 @@ class CatchUp:
             self._applied = AppliedOffsets(self._settings, "fanline-streams-applied")
         group = group_of("timelines")
         return self._applied.committed({group: self._applied.partitions([POSTS])}).get(group, {})
+
+
+def _stored(viewer: UUID, since_ms: int) -> dict[str, object]:
+    return {
+        "user_id": viewer,
+        "above": first_id_at(max(0, since_ms - LAG_MS)),
+        "since": datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=since_ms),
+        "after": 0,
+    }

@@ -32,12 +32,16 @@ class Ended(StrEnum):
 
 @dataclass(slots=True)
 class Happening:
-    """An event with its payload, encoded once however many are told. `id` is the post's or notification's."""
+    """An event with its payload, encoded once however many are told. `id` is the post's or notification's.
+
+    `stored_ms` says of a notification when it was stored.
+    """
 
     event: str
     id: int
     payload: bytes
     log_ms: int = 0
+    stored_ms: int = 0
     _text: bytes | None = field(default=None, init=False)
 
     @property
@@ -58,6 +62,8 @@ class Subscription:
     notifications: bool
     live: bool = True
     backlog: list[Happening] = field(default_factory=list)
+    noted: set[int] = field(default_factory=set)
+    """Notifications that the client can have read before it came, and that the log may not have told yet."""
     task: asyncio.Task[None] | None = None
 
     def offer(self, happening: Happening) -> None:
@@ -79,17 +85,17 @@ class Subscription:
 
     def is_new(self, happening: Happening) -> bool:
         """Note that the event is being sent; False if the client has it already."""
+        position = self.position
         if happening.event == UPDATE:
-            window = self.position.posts
+            if position.posts.has(happening.id):
+                return False
+            position.posts.add(happening.id)
         elif happening.event == NOTIFICATION:
-            window = self.position.notifications
-        else:
-            self.position.log_ms = max(self.position.log_ms, happening.log_ms)
-            return True
-        if window.has(happening.id):
-            return False
-        window.add(happening.id)
-        self.position.log_ms = max(self.position.log_ms, happening.log_ms)
+            if position.notifications.has(happening.id) and happening.id not in self.noted:
+                return False
+            self.noted.discard(happening.id)
+            position.notifications.add(happening.id, happening.stored_ms)
+        position.log_ms = max(position.log_ms, happening.log_ms)
         return True
 
 

@@ -20,6 +20,7 @@ from api.streaming.viewers import Viewers
 from fanline import metrics
 from fanline.clock import Clock
 from fanline.errors import DependencyUnavailable
+from fanline.ids import created_ms
 from fanline.logging import get_logger
 from readmodels.filters import NO_FILTERS, Filters
 from readmodels.home_rules import PostFacts
@@ -244,8 +245,8 @@ class Hub:
         for person, ids in dispatched.items():
             if not any(each.notifications for each in self._by_person.get(person, ())):
                 continue
-            for identifier, ms, payload in await self.renderer.notifications(person, ids):
-                happening = Happening(NOTIFICATION, identifier, payload, ms)
+            for identifier, stored_ms, payload in await self.renderer.notifications(person, ids):
+                happening = Happening(NOTIFICATION, identifier, payload, created_ms(identifier), stored_ms)
                 for subscription in self._by_person.get(person, ()):
                     if subscription.notifications:
                         self._offer(subscription, happening)

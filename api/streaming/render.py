@@ -4,16 +4,16 @@ Only what differs between viewers is encoded apart: what they have done with an 
 repost, and which of their filters match.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from api.database import Database, Transaction
+from api.database import Database, Row, Transaction
 from api.entities import Entities
 from api.notification_entities import load_notifications
-from fanline.ids import created_ms
 from readmodels.entities import NO_FLAGS, Entity
 from readmodels.filters import NO_FILTERS, Filters, filter_results, text_of
 from readmodels.polls import poll_flags
@@ -34,6 +34,8 @@ UNION ALL
 SELECT p.id, c.user_id, 'muted' FROM posts p JOIN conversation_mutes c ON c.post_id = coalesce(p.conversation_id, p.id)
 WHERE p.id = ANY(%(ids)s::bigint[]) AND c.user_id = ANY(%(viewers)s::uuid[])
 """
+
+STORED = "SELECT id, stored_at FROM notifications WHERE id = ANY(%(ids)s::bigint[])"
 
 ORIGINALS = "SELECT id, author_id, in_reply_to_account_id FROM posts WHERE id = ANY(%(ids)s::bigint[])"
 
@@ -133,14 +135,18 @@ class Renderer:
 
         return await self._database.read(read)
 
-    async def notifications(self, viewer: UUID, ids: Iterable[int]) -> list[tuple[int, int, bytes]]:
-        """Id, time in ms and JSON of those of a viewer's notifications that are to be shown, in the order given."""
+    async def notifications(self, viewer: UUID, ids: Collection[int]) -> list[tuple[int, int, bytes]]:
+        """Id, when it was stored in ms and JSON of those of a viewer's notifications that are to be shown, in order."""
 
-        async def read(transaction: Transaction) -> list[Entity]:
-            return await load_notifications(transaction, list(ids), viewer, self._entities)
+        async def read(transaction: Transaction) -> list[tuple[int, int, bytes]]:
+            entities = await load_notifications(transaction, list(ids), viewer, self._entities)
+            rows = await transaction.rows(STORED, {"ids": list(ids)}) if entities else []
+            stored = {row["id"]: stored_ms(row) for row in rows}
+            # One without a time has been deleted between the two queries.
+            found = [(int(each["id"]), _encode(each)) for each in entities]
+            return [(each, stored[each], payload) for each, payload in found if each in stored]
 
-        entities = await self._database.read(read)
-        return [(int(each["id"]), created_ms(int(each["id"])), _encode(each)) for each in entities]
+        return await self._database.read(read)
 
     async def originals(self, ids: Collection[int]) -> dict[int, tuple[bytes, bytes | None]]:
         """Author and answered account of posts that exist, as 16-byte ids."""
@@ -149,6 +155,12 @@ class Renderer:
             row["id"]: (row["author_id"].bytes, row["in_reply_to_account_id"] and row["in_reply_to_account_id"].bytes)
             for row in rows
         }
+
+
+def stored_ms(row: Row) -> int:
+    """When a notification was stored, in whole milliseconds."""
+    moment: datetime = row["stored_at"]
+    return round(moment.timestamp() * 1_000_000) // 1_000
 
 
 async def _look_up(transaction: Transaction, statuses: Collection[Rendered], viewers: Collection[UUID]) -> None:

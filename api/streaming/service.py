@@ -16,11 +16,10 @@ from api.streaming.hub import TOPICS, Hub
 from api.streaming.log import LogReader
 from api.streaming.position import Position, new_position
 from api.streaming.recent import KEPT_SECONDS
-from api.streaming.streams import Stream, check_access
+from api.streaming.streams import Stream, check_access, shows_notifications
 from api.timelines import HOME
 from fanline import metrics
 from fanline.errors import DependencyUnavailable
-from fanline.ids import first_id_at
 from fanline.logging import get_logger
 
 # A first client waits this long for the reader to have read the last minutes.
@@ -72,17 +71,20 @@ class Streams:
         if len(client.subscriptions) >= MAX_SUBSCRIPTIONS:
             raise bad_request(f"A connection listens to {MAX_SUBSCRIPTIONS} streams at most")
         await self._reading()
+        fresh = position is None
+        begun = position or new_position(self.context.clock.now_ms())
+        if fresh and client.viewer is not None and shows_notifications(stream, client.principal):
+            await self._catch_up.note_stored(client.viewer, begun)
         if client.viewer is not None:
             await self.hub.viewers.add(client.viewer)
         if client.ended is not None or stream in client.subscriptions:
             if client.viewer is not None:
                 self.hub.viewers.remove(client.viewer)
             return
-        fresh = position is None
-        begun = position or new_position(first_id_at(self.context.clock.now_ms()))
         subscription = client.subscription(stream, begun)
         self.hub.add(subscription)
         if fresh:
+            subscription.noted = set(begun.notifications.ids)
             self.hub.note_seen(stream, client.viewer, begun)
         else:
             subscription.live = False

@@ -181,9 +181,16 @@ class Notifier:
         self._encoder: EventEncoder = encoder(settings)
         self._connection = connection
 
-    def notify(self, account: str | UUID, sender: str | UUID, kind: str = "follow", post: int | None = None) -> int:
-        """Tell somebody of something; the notification's id."""
-        identifier = self.store(account, sender, kind, post)
+    def notify(
+        self,
+        account: str | UUID,
+        sender: str | UUID,
+        kind: str = "follow",
+        post: int | None = None,
+        identifier: int | None = None,
+    ) -> int:
+        """Tell somebody of something, of now or of when the id says; the notification's id."""
+        identifier = self.store(account, sender, kind, post, identifier)
         self.dispatch(identifier, account, sender, kind, post)
         return identifier
 
@@ -195,7 +202,7 @@ class Notifier:
         post: int | None = None,
         identifier: int | None = None,
     ) -> int:
-        """A notification of which nothing tells yet, of now or of when its id says; its id."""
+        """A notification of which no event tells yet; its id."""
         identifier = identifier or _ids.next()
         self._connection.execute(
             "INSERT INTO notifications (id, user_id, type, from_account_id, post_id, created_at)"

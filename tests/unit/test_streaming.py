@@ -10,10 +10,20 @@ from hypothesis import strategies as st
 from api.auth.principal import Principal
 from api.errors import ApiError
 from api.streaming.batch import DISPATCHED, Batch
-from api.streaming.client import DELETE, UPDATE, Client, Ended, Happening
+from api.streaming.client import DELETE, NOTIFICATION, UPDATE, Client, Ended, Happening
 from api.streaming.hub import shows_in
 from api.streaming.matching import hides, shows_at_home
-from api.streaming.position import KEPT, POST_MARGIN_MS, Position, Window, new_position, parse_position
+from api.streaming.position import (
+    ARRIVAL_MARGIN_MS,
+    KEPT,
+    KEPT_ARRIVALS,
+    POST_MARGIN_MS,
+    Arrivals,
+    Position,
+    Window,
+    new_position,
+    parse_position,
+)
 from api.streaming.recent import PostEvent, Recent, post_event
 from api.streaming.streams import Stream, check_access, parse_stream
 from connectors.messages import UNUSABLE
@@ -72,12 +82,14 @@ def test_a_token_opens_what_its_scopes_name() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 2**62), unique=True, max_size=200), st.integers(0, 2**50))
-def test_a_position_survives_its_text_and_names_what_was_sent_above_its_floor(ids: list[int], log_ms: int) -> None:
+@given(st.lists(st.integers(1, 2**62), unique=True, max_size=200), st.integers(0, 2**50), st.integers(0, 60_000))
+def test_a_position_survives_its_text_and_names_what_was_sent_above_its_floor(
+    ids: list[int], log_ms: int, together_ms: int
+) -> None:
     position = Position(log_ms=log_ms)
     for identifier in ids:
         position.posts.add(identifier)
-        position.notifications.add(identifier)
+        position.notifications.add(identifier, 2**41 + identifier % (together_ms + 1))
     again = parse_position(position.text())
     assert again == position
     assert len(position.text()) < 1_500
@@ -95,20 +107,43 @@ def test_a_late_post_with_an_older_id_is_still_missing_after_a_newer_one() -> No
     assert window.floor == newer
 
 
-def test_a_plain_id_means_everything_above_it() -> None:
-    assert parse_position("123").posts.floor == parse_position("123").notifications.floor == 123
+@given(st.lists(st.integers(1, 30_000), min_size=1, max_size=200))
+def test_of_what_was_stored_since_the_floor_the_newest_are_named_and_all_before_was_sent(stored: list[int]) -> None:
+    arrivals = Arrivals()
+    for identifier, ms in enumerate(stored):
+        arrivals.add(identifier, ms)
+    assert arrivals.floor_ms == max(0, max(stored) - ARRIVAL_MARGIN_MS)
+    assert len(arrivals.ids) <= KEPT_ARRIVALS
+    since = sorted((ms, each) for each, ms in enumerate(stored) if ms >= arrivals.floor_ms)
+    assert set(arrivals.ids) == {each for _, each in since[-KEPT_ARRIVALS:]}
 
 
-@pytest.mark.parametrize("text", ["x", "AAAA", "a" * 3_000, "é", "9" * 20, '"', "kwE="])
+def test_a_notification_of_long_ago_is_still_missing_when_it_was_stored_late() -> None:
+    arrivals = Arrivals()
+    arrivals.add(2_000_000 << 16, 2_000_000)
+    late = 1_000 << 16
+    assert not arrivals.has(late)
+    arrivals.add(late, 2_000_100)
+    assert arrivals.has(late)
+
+
+def test_a_plain_id_means_everything_above_it_and_what_was_stored_since_its_time() -> None:
+    position = parse_position(str(123 << 16))
+    assert position.posts.floor == 123 << 16
+    assert position.notifications == Arrivals(123, {123 << 16: 123})
+
+
+@pytest.mark.parametrize("text", ["x", "AAAA", "a" * 3_000, "é", "9" * 20, '"', "kwE=", "lgIAAJDPQAAAAAAAAACQ"])
 def test_a_text_that_is_no_position_is_a_400(text: str) -> None:
     with pytest.raises(ApiError) as error:
         parse_position(text)
     assert error.value.status == 400
 
 
-def test_who_connects_now_may_still_be_told_of_what_has_its_id_already() -> None:
-    now = 1_000_000 << 16
-    assert new_position(now).posts.floor < now == new_position(now).notifications.floor
+def test_who_connects_now_may_still_be_told_of_what_has_its_id_or_time_already() -> None:
+    position = new_position(1_000_000)
+    assert position.posts.floor < 1_000_000 << 16
+    assert position.notifications.floor_ms < 1_000_000
 
 
 def test_home_s_rules_decide_who_is_told() -> None:
@@ -223,6 +258,15 @@ async def test_what_waits_behind_the_past_is_sent_once_after_it() -> None:
     assert [each.id for _, each in items] == [5, 7]
     assert [subscription.is_new(each) for _, each in items] == [True, True]
     assert not subscription.is_new(happening(7))
+
+
+def test_what_the_client_can_have_read_before_it_came_is_told_once_all_the_same() -> None:
+    position = new_position(1_000_000)
+    position.notifications.add(5, 999_999)
+    subscription = client().subscription(Stream("user"), position)
+    subscription.noted = {5}
+    told = Happening(NOTIFICATION, 5, b"{}", 0, 999_999)
+    assert [subscription.is_new(told) for _ in range(2)] == [True, False]
 
 
 async def test_a_client_that_does_not_read_is_ended_and_keeps_nothing() -> None:

@@ -1,0 +1,3 @@
+-- Undo of the third revision.
+
+ALTER TABLE notifications DROP COLUMN stored_at;
