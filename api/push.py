@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Meta, Struct, field
 from psycopg.types.json import Jsonb
 
-from api.auth.principal import Principal, require_application, require_user
+from api.auth.principal import Principal, require_application, require_user, token_of
 from api.body import read_body
 from api.context import Context, context_of
 from api.database import Row
@@ -28,11 +28,12 @@ AUTH_BYTES = 16
 
 COLUMNS = "id, endpoint, alerts, policy"
 UPSERT = f"""
-INSERT INTO push_subscriptions (id, session_id, user_id, endpoint, key_p256dh, key_auth, alerts, policy)
-VALUES (%(id)s, %(session_id)s, %(user_id)s, %(endpoint)s, %(p256dh)s, %(auth)s, %(alerts)s, %(policy)s)
+INSERT INTO push_subscriptions (id, session_id, user_id, endpoint, key_p256dh, key_auth, alerts, policy, sealed_token)
+VALUES (%(id)s, %(session_id)s, %(user_id)s, %(endpoint)s, %(p256dh)s, %(auth)s, %(alerts)s, %(policy)s, %(token)s)
 ON CONFLICT (session_id) DO UPDATE
 SET id = excluded.id, endpoint = excluded.endpoint, key_p256dh = excluded.key_p256dh, key_auth = excluded.key_auth,
-    alerts = excluded.alerts, policy = excluded.policy, created_at = now(), updated_at = now()
+    alerts = excluded.alerts, policy = excluded.policy, sealed_token = excluded.sealed_token, created_at = now(),
+    updated_at = now()
 RETURNING {COLUMNS}
 """
 SELECT = f"SELECT {COLUMNS} FROM push_subscriptions WHERE session_id = %(session_id)s"
@@ -84,6 +85,8 @@ async def subscribe(request: web.Request) -> web.Response:
     if fault is not None:
         raise unprocessable(f"Validation failed: Endpoint {fault}")
     _check_keys(keys)
+    # What is pushed names it; it must be the very one by which the client knows its account.
+    token = (await _server_key(context)).seal(token_of(request))
     row = await context.database.transaction(
         lambda transaction: transaction.row(
             UPSERT,
@@ -96,6 +99,7 @@ async def subscribe(request: web.Request) -> web.Response:
                 "auth": keys.auth,
                 "alerts": Jsonb(_alerts(form)),
                 "policy": _policy(form) or "all",
+                "token": token,
             },
         )
     )
@@ -132,9 +136,14 @@ async def unsubscribe(request: web.Request) -> web.Response:
 
 
 async def server_key(context: Context) -> str:
-    """The public key that clients subscribe with; the very first key is made here."""
+    """The public key that clients subscribe with."""
+    return (await _server_key(context)).public
 
-    async def load() -> str:
+
+async def _server_key(context: Context) -> VapidKey:
+    """This server's key; the very first one is made here."""
+
+    async def load() -> VapidKey:
         text = context.settings.vapid_private_key.get_secret_value()
         if not text:
             row = await context.database.row(SELECT_KEY)
@@ -143,9 +152,9 @@ async def server_key(context: Context) -> str:
                 row = await context.database.row(SELECT_KEY)
             assert row is not None
             text = row["private_key"]
-        return VapidKey(text).public
+        return VapidKey(text)
 
-    key: str = await context.kept("vapid", KEY_SECONDS, load)
+    key: VapidKey = await context.kept("vapid", KEY_SECONDS, load)
     return key
 
 

@@ -150,7 +150,7 @@ def ready_messages(connection: Connection, settings: Settings, ids: Sequence[int
     """Every push message, as the courier makes it."""
     targets, url = [UUID(int=number + 1) for number in range(PEOPLE)], public_url(settings)
     return [
-        (row["endpoint"], row["key_p256dh"], row["key_auth"], push.payload(row, url))
+        (row["endpoint"], row["key_p256dh"], row["key_auth"], push.payload(row, url, None))
         for row in rows(connection, push.messages(ids, targets))
     ]
 

@@ -38,6 +38,7 @@ class PushCarrier:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._url = settings, public_url(settings)
+        self._key: VapidKey | None = None
         self._sender: PushSender | None = None
 
     async def open(self, rows: Rows) -> None:
@@ -49,8 +50,9 @@ class PushCarrier:
                 text = found[0]["private_key"]
             else:
                 await rows(Query(INSERT_KEY + " RETURNING kid", {"private_key": new_private_key()}))
+        self._key = VapidKey(text)
         self._sender = PushSender(
-            VapidKey(text),
+            self._key,
             subject_of(self._settings, self._url),
             allow_private=self._settings.push_private_endpoints,
             ttl_seconds=push.TTL_SECONDS,
@@ -66,11 +68,16 @@ class PushCarrier:
                 (row["notification_id"],),
                 attempts[row["notification_id"], row["target"]],
                 urlsplit(row["endpoint"]).netloc,
-                (row["endpoint"], row["key_p256dh"], row["key_auth"], push.payload(row, self._url)),
+                (row["endpoint"], row["key_p256dh"], row["key_auth"], push.payload(row, self._url, self._token(row))),
             )
             for row in found
             if (row["notification_id"], row["target"]) in attempts
         ]
+
+    def _token(self, row: Row) -> str | None:
+        """The access token with which the subscription was made; None if it was before tokens were kept."""
+        assert self._key is not None
+        return row["sealed_token"] and self._key.unseal(row["sealed_token"])
 
     async def send(self, parcel: Parcel) -> Outcome:
         """Send it."""

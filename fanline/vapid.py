@@ -1,14 +1,19 @@
 """VAPID (RFC 8292): the key pair by which push services know this server.
 
 It is the setting FANLINE_VAPID_PRIVATE_KEY, or made once and kept in table `signing_keys`. Clients subscribe with the
-public key, so another key makes every subscription useless.
+public key, so another key makes every subscription useless. So what a subscription keeps secret is encrypted with a key
+that follows from the private one.
 """
 
 from base64 import urlsafe_b64encode
+from functools import cached_property
 from typing import Final
 from urllib.parse import urlsplit
 
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -28,6 +33,7 @@ ON CONFLICT (kid) DO NOTHING
 """
 # A day is the longest that push services accept.
 TOKEN_SECONDS: Final = 12 * 3600
+_SEALED: Final = b"fanline access tokens of push subscriptions"
 
 
 def new_private_key() -> str:
@@ -60,6 +66,22 @@ class VapidKey:
         parts = urlsplit(endpoint)
         claims = {"aud": f"{parts.scheme}://{parts.netloc}", "sub": subject, "exp": now + TOKEN_SECONDS}
         return str(self._vapid.sign(claims)["Authorization"])
+
+    def seal(self, text: str) -> str:
+        """The text, encrypted so that only this key reads it."""
+        return self._box.encrypt(text.encode()).decode()
+
+    def unseal(self, sealed: str) -> str | None:
+        """What was sealed; None if it was with another key."""
+        try:
+            return self._box.decrypt(sealed.encode()).decode()
+        except InvalidToken:
+            return None
+
+    @cached_property
+    def _box(self) -> Fernet:
+        secret = self._vapid.private_key.private_numbers().private_value.to_bytes(32)
+        return Fernet(urlsafe_b64encode(HKDF(hashes.SHA256(), 32, None, _SEALED).derive(secret)))
 
 
 def subject_of(settings: Settings, public_url: str) -> str:

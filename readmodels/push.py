@@ -52,7 +52,8 @@ RETURNING notification_id
 """
 
 _MESSAGES = """
-SELECT n.id AS notification_id, s.id AS target, s.endpoint, s.key_p256dh, s.key_auth, n.type, i.locale,
+SELECT n.id AS notification_id, s.id AS target, s.endpoint, s.key_p256dh, s.key_auth, s.sealed_token,
+       n.type, i.locale,
        coalesce(nullif(sender.display_name, ''), sender.username) AS sender, sender.note, sender.avatar_media_id,
        p.text, p.spoiler_text
 FROM notifications n
@@ -87,7 +88,7 @@ def enqueue(ids: Sequence[int]) -> Query:
 
 
 def messages(ids: Sequence[int], targets: Sequence[UUID]) -> Query:
-    """Rows for `payload`, with endpoint and keys, of those claimed deliveries that are still wanted."""
+    """Rows for `payload`, with endpoint, keys and sealed token, of those claimed deliveries that are still wanted."""
     return Query(_MESSAGES, {"ids": list(ids), "targets": list(targets)})
 
 
@@ -101,15 +102,17 @@ def title(kind: str, sender: str | None) -> str:
     return _TITLES[kind].format(sender or "Somebody")
 
 
-def payload(row: Mapping[str, Any], public_url: str) -> bytes:
-    """The JSON that a client shows. It has no access token: nobody but its session ever holds one."""
+def payload(row: Mapping[str, Any], public_url: str, access_token: str | None) -> bytes:
+    """The JSON that a client shows; by the access token it knows for which of its accounts."""
     text = row["spoiler_text"] or row["text"]
     if row["type"] in ("follow", "follow_request"):
         text = row["note"]
     return msgspec.json.encode(
         {
+            **({} if access_token is None else {"access_token": access_token}),
             "preferred_locale": row["locale"],
-            "notification_id": str(row["notification_id"]),
+            # A number, as in Mastodon, though ids are texts everywhere else.
+            "notification_id": row["notification_id"],
             "notification_type": row["type"],
             "icon": media_url(public_url, row["avatar_media_id"], "avatars/original/missing.png"),
             "title": title(row["type"], row["sender"]),

@@ -30,6 +30,11 @@ def principal_of(request: web.Request) -> Principal | None:
     return principal
 
 
+def token_of(request: web.Request) -> str:
+    """The access token in the `Authorization` header of a request that has a principal."""
+    return request.headers["Authorization"].partition(" ")[2].strip()
+
+
 def viewer_of(request: web.Request) -> UUID | None:
     """The person who looks, if a token came with the request: for what anybody may read."""
     principal = principal_of(request)

@@ -9,7 +9,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-FILES = ("notifications",)
+FILES = ("notifications", "channels")
 
 
 def _dialect() -> Dialect:
@@ -18,12 +18,12 @@ def _dialect() -> Dialect:
 
 
 def upgrade() -> None:
-    """Add the column."""
+    """Add the columns."""
     for statement in revision_statements(revision, FILES, _dialect()):
         op.get_bind().exec_driver_sql(statement)
 
 
 def downgrade() -> None:
-    """Drop the column."""
+    """Drop the columns."""
     for statement in revision_statements(revision, ("down",), _dialect()):
         op.get_bind().exec_driver_sql(statement)

@@ -51,7 +51,7 @@ class Browser:
         keys = {"p256dh": base64url(point), "auth": base64url(self.secret)}
         return {"endpoint": f"{self.service.url}/push/{self.name}", "keys": keys}
 
-    def ids(self) -> list[str]:
+    def ids(self) -> list[int]:
         return [each["notification_id"] for each in self.received]
 
 

@@ -95,13 +95,29 @@ def row(**columns: Any) -> dict[str, Any]:
 
 
 def test_a_payload_is_small_and_hides_what_a_warning_hides() -> None:
-    body = payload(row(sender="A" * 100, text="ü" * 5_000), URL)
+    body = payload(row(sender="A" * 100, text="ü" * 5_000), URL, "t" * 700)
     assert len(body) < 3_000
-    shown = msgspec.json.decode(payload(row(spoiler_text="careful"), URL))
+    shown = msgspec.json.decode(payload(row(spoiler_text="careful"), URL, "token"))
     assert shown["body"] == "careful"
-    assert shown["preferred_locale"] == "de"
-    assert "access_token" not in shown
-    assert msgspec.json.decode(payload(row(type="follow", text=None, spoiler_text=None), URL))["body"] == "I am Ada"
+    follow = payload(row(type="follow", text=None, spoiler_text=None), URL, "token")
+    assert msgspec.json.decode(follow)["body"] == "I am Ada"
+
+
+def test_a_payload_has_what_mastodon_s_has() -> None:
+    shown = msgspec.json.decode(payload(row(notification_id=7), URL, "token"))
+    wanted = {"access_token", "preferred_locale", "notification_id", "notification_type", "icon", "title", "body"}
+    assert set(shown) == wanted
+    assert (shown["access_token"], shown["preferred_locale"], shown["notification_id"]) == ("token", "de", 7)
+    assert set(msgspec.json.decode(payload(row(), URL, None))) == wanted - {"access_token"}
+
+
+def test_what_a_key_has_sealed_it_alone_reads() -> None:
+    pem = new_private_key()
+    sealed = VapidKey(pem).seal("a token")
+    assert "a token" not in sealed
+    assert VapidKey(pem).unseal(sealed) == "a token"
+    assert VapidKey(new_private_key()).unseal(sealed) is None
+    assert VapidKey(pem).unseal("nonsense") is None
 
 
 def test_an_excerpt_is_one_line_that_says_when_it_was_cut() -> None:
