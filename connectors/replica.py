@@ -12,11 +12,11 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from connectors import connect as kafka_connect
-from connectors import plan
+from connectors import plan, recovery
 from connectors.applied import AppliedOffsets
 from connectors.flows import group_of
-from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error
-from fanline.database import connect
+from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error, typed_errors
+from fanline.database import connect, run_transaction_alone
 from fanline.errors import ConfigurationError, FanlineError
 from fanline.replica import LEFT_OUT, Route
 from fanline.settings import Settings
@@ -45,6 +45,7 @@ DROP_SLOT = """
 SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
 WHERE slot_name = %(slot)s AND database = current_database()
 """
+FORGET = "DELETE FROM replica_positions WHERE topic = %s"
 GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND)
 
 
@@ -73,22 +74,23 @@ def copied(route: Route) -> dict[str, Table]:
 def start(route: Route, settings: Settings, *, snapshot: bool) -> int:
     """Make the target ready and the connector run; returns how many tables are copied. Idempotent.
 
-    Raises `ConfigurationError` when the target is not migrated, or has rows that were not copied there.
+    After `stop` everything is copied again. Raises `ConfigurationError` when the target is not migrated, or has rows
+    and is no copy that was begun here: its foreign keys are in force, as they are again after `cut_over`.
     """
     for side in (route.source, route.target):
-        with connect(side) as connection:
-            for statement in replica.BOOKS:
-                connection.execute(statement.encode())
+        run_transaction_alone(side, _make_books)
     tables = copied(route)
-    with connect(route.target) as connection:
-        begun = connection.execute("SELECT FROM replica_positions").rowcount > 0
+
+    def make_ready(connection: "psycopg.Connection[Any]") -> None:
+        begun = connection.execute("SELECT FROM replica_constraints").rowcount > 0
         full = [name for name in tables if _has_rows(connection, name)]
         if snapshot and full and not begun:
             raise ConfigurationError(f"The database to copy to is not empty: {', '.join(sorted(full))} have rows.")
         _drop_foreign_keys(connection)
+
+    run_transaction_alone(route.target, make_ready)
     _make_topic(route, settings)
-    with connect(route.source) as connection:
-        _publish(connection, route.slot, sorted(tables))
+    run_transaction_alone(route.source, lambda connection: _publish(connection, route.slot, sorted(tables)))
     config = _config(route, settings, sorted(tables), snapshot=snapshot)
     with kafka_connect.client(settings) as client:
         current = client.config(f"fanline-replica-{route.direction}")
@@ -128,8 +130,7 @@ def cut_over(route: Route, timeout: float) -> list[Compared]:
             raise NotEqual(
                 f"The databases differ in {', '.join(each.table for each in different)}; nothing is switched."
             )
-        with connect(route.target) as connection:
-            _restore_foreign_keys(connection)
+        run_transaction_alone(route.target, _restore_foreign_keys)
     except BaseException:
         take_writes(route.source)
         raise
@@ -151,7 +152,15 @@ def take_writes(side: Settings) -> None:
 
 
 def stop(route: Route, settings: Settings) -> None:
-    """Remove the connector, slot, publication, topic and consumer group; what was copied stays. Idempotent."""
+    """Remove the connector, slot, publication, topic and consumer group; what was copied stays. Idempotent.
+
+    Raises `ConfigurationError` while the copying runs on this machine: it would go on at its old place in a new topic.
+    """
+    with recovery.all_held(route.flow, settings):
+        _stop(route, settings)
+
+
+def _stop(route: Route, settings: Settings) -> None:
     name = f"fanline-replica-{route.direction}"
     with kafka_connect.client(settings) as client:
         if client.config(name) is not None:
@@ -200,6 +209,11 @@ def _drain(route: Route, timeout: float) -> None:
             time.sleep(POLL_SECONDS)
 
 
+def _make_books(connection: "psycopg.Connection[Any]") -> None:
+    for statement in replica.BOOKS:
+        connection.execute(statement.encode())
+
+
 def _has_rows(connection: "psycopg.Connection[Any]", table: str) -> bool:
     return connection.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(sql.Identifier(table))).rowcount > 0
 
@@ -236,6 +250,12 @@ def _publish(connection: "psycopg.Connection[Any]", name: str, tables: list[str]
 
 def _make_topic(route: Route, settings: Settings) -> None:
     admin = AdminClient(client_config(settings, route.flow))
+    with typed_errors(settings):
+        there = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
+    if route.changes in there:
+        return
+    # A new topic counts from 0: what is known of an older one would hide its first records.
+    run_transaction_alone(route.target, lambda connection: connection.execute(FORGET, [route.changes]))
     topic = NewTopic(
         route.changes, 1, settings.kafka_replication_factor,
         config={"cleanup.policy": "delete", "retention.ms": "-1"},

@@ -4,6 +4,8 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -154,9 +156,21 @@ def run_transaction(pool: ConnectionPool[psycopg.Connection[Any]], body: Callabl
     `body` must have no effect outside the database. Raises the last such failure after `MAX_ATTEMPTS`, and
     `DependencyUnavailable` when the connection cannot be had or is lost (the commit may then have happened).
     """
+    return _run(pool.connection, body)
+
+
+def run_transaction_alone(settings: Settings, body: Callable[[psycopg.Connection[Any]], T]) -> T:
+    """`run_transaction` for who writes seldom: every try has a connection of its own."""
+    return _run(partial(connect, settings), body)
+
+
+def _run(
+    connection_of: Callable[[], AbstractContextManager[psycopg.Connection[Any]]],
+    body: Callable[[psycopg.Connection[Any]], T],
+) -> T:
     for attempt in range(MAX_ATTEMPTS):
         try:
-            with pool.connection() as connection:
+            with connection_of() as connection:
                 return body(connection)
         except RETRYABLE:
             if attempt == MAX_ATTEMPTS - 1:
