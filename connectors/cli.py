@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from connectors import connect, plan
+from connectors import connect, plan, renewal
 from connectors.connect_client import ConnectClient
-from fanline.errors import FanlineError
+from fanline.errors import ConfigurationError, FanlineError
 from fanline.settings import get_settings
 
 TEMPLATES = click.option(
@@ -43,13 +43,39 @@ def diff(templates: Path | None) -> None:
 
 @connectors.command()
 @TEMPLATES
-def apply(templates: Path | None) -> None:
+@click.option("--same-database", is_flag=True, help="The database is the same at another address: places are kept.")
+def apply(templates: Path | None, same_database: bool) -> None:
     """Make Kafka Connect run the templates and wait until it does; changes nothing the second time."""
-    for applied in connect.apply_all(get_settings(), templates):
+    settings = get_settings()
+    for each in renewal.planned(settings, templates):
+        if each.moves and not same_database:
+            raise ConfigurationError(
+                f"{each.name} would read another database, where its place in the log means nothing: `fanline"
+                " connectors renew` has it begin there anew; with --same-database only the address changes."
+            )
+    for applied in connect.apply_all(settings, templates):
         click.echo(f"{applied.name}: {applied.outcome}")
         if applied.outcome == "changed":
             for line in plan.describe(applied.changes):
                 click.echo(f"  {line}")
+
+
+@connectors.command()
+@TEMPLATES
+@click.option("--lost", is_flag=True, help="The old database is gone, with what it had not sent.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def renew(templates: Path | None, lost: bool, yes: bool) -> None:
+    """After a move to another database: make the connectors begin there anew; first say what that means."""
+    settings = get_settings()
+    planned = renewal.planned(settings, templates)
+    for each in planned:
+        click.echo(each.sentence())
+    if not any(each.is_needed for each in planned):
+        return
+    if not yes:
+        click.confirm("Renew them?", abort=True)
+    renewal.carry_out(planned, settings, lost=lost)
+    click.echo("They read the new database; what is written to it from now on is sent.")
 
 
 @connectors.command()

@@ -147,18 +147,20 @@ class ConnectClient:
         response = self._call("GET", f"/connectors/{quote(name)}/offsets", missing=True)
         return [] if response.status_code == 404 else list(response.json()["offsets"])
 
-    def reset(self, name: str) -> None:
-        """Make a connector forget where it was: it starts as a new one does, with its snapshot."""
+    def forget_place(self, name: str) -> None:
+        """Stop a connector and make it forget where it was; it stays stopped."""
         self._existing("PUT", name, "/stop")
         self.wait(name, lambda status: status.state == "STOPPED" and not status.tasks, ignore_failure=True)
         self._existing("DELETE", name, "/offsets")
+
+    def reset(self, name: str) -> None:
+        """Make a connector forget where it was: it starts as a new one does, with its snapshot."""
+        self.forget_place(name)
         self._existing("PUT", name, "/resume")
 
     def forget(self, name: str) -> None:
         """Remove a connector with its position: one of the same name starts anew with its snapshot."""
-        self._existing("PUT", name, "/stop")
-        self.wait(name, lambda status: status.state == "STOPPED" and not status.tasks, ignore_failure=True)
-        self._existing("DELETE", name, "/offsets")
+        self.forget_place(name)
         self._existing("DELETE", name, "")
 
     def delete(self, name: str) -> None:

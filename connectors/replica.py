@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from connectors import connect as kafka_connect
-from connectors import plan, recovery
+from connectors import plan, recovery, renewal, slots
 from connectors.applied import AppliedOffsets
 from connectors.flows import group_of
 from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error, typed_errors
@@ -39,12 +40,6 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = cur
   AND backend_type = 'client backend'
 """
 
-
-ACTIVE = "SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s AND database = current_database() AND active"
-DROP_SLOT = """
-SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-WHERE slot_name = %(slot)s AND database = current_database()
-"""
 FORGET = "DELETE FROM replica_positions WHERE topic = %s"
 GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND)
 
@@ -116,14 +111,25 @@ def verify(route: Route) -> Iterator[Compared]:
             yield compare(source, target, tables[name])
 
 
-def cut_over(route: Route, timeout: float) -> list[Compared]:
-    """Stop writes to the source, wait until the target has all, compare, and give the target its foreign keys.
+@dataclass(frozen=True)
+class CutOver:
+    """What a switch has found."""
 
-    When it fails the source takes writes again; afterwards it refuses them until `take_writes`. Raises `NotEqual`, and
-    `FanlineError` when the flow has not caught up within `timeout` seconds.
+    tables: list[Compared]
+    drained: bool
+    """Whether a pipeline read the old database, and has taken everything; False if none did."""
+
+
+def cut_over(route: Route, timeout: float) -> CutOver:
+    """Stop writes to the source, wait until all of it is taken, compare, and give the target its foreign keys.
+
+    Taken by the pipeline, of which nothing may be left in the source's log (the outbox is not copied), and by the
+    target. When it fails the source takes writes again; afterwards it refuses them until `take_writes`. Raises
+    `NotEqual`, and `FanlineError` when somebody has not caught up within `timeout` seconds.
     """
     refuse_writes(route.source)
     try:
+        drained = renewal.drain(route.source, timeout)
         _drain(route, timeout)
         found = list(verify(route))
         if different := [each for each in found if each.differences]:
@@ -134,7 +140,7 @@ def cut_over(route: Route, timeout: float) -> list[Compared]:
     except BaseException:
         take_writes(route.source)
         raise
-    return found
+    return CutOver(found, drained)
 
 
 def refuse_writes(side: Settings) -> None:
@@ -165,15 +171,8 @@ def _stop(route: Route, settings: Settings) -> None:
     with kafka_connect.client(settings) as client:
         if client.config(name) is not None:
             client.forget(name)
-    slot = {"slot": route.slot}
     with psycopg.connect(route.connect_url, autocommit=True) as connection:
-        deadline = time.monotonic() + settings.connect_timeout_seconds
-        # The server notices after a moment that its reader has gone.
-        while connection.execute(ACTIVE, slot).rowcount:
-            if time.monotonic() > deadline:
-                raise FanlineError(f"The replication slot {route.slot} is still in use.")
-            time.sleep(POLL_SECONDS)
-        connection.execute(DROP_SLOT, slot)
+        slots.drop(connection, route.slot, settings.connect_timeout_seconds)
     with connect(route.source, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(route.slot)))
     admin = AdminClient(client_config(settings, route.flow))

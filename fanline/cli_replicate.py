@@ -1,5 +1,6 @@
 """`fanline replicate`: move to another database without writing to both (docs/operations/replicate.md)."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -62,12 +63,17 @@ def cutover(back: bool, timeout: float) -> None:
     from connectors import replica
 
     route, _ = _route(back)
-    found = replica.cut_over(route, timeout)
-    click.echo(f"{sum(each.rows for each in found)} rows in {len(found)} tables are equal.")
+    done = replica.cut_over(route, timeout)
+    click.echo(f"{sum(each.rows for each in done.tables)} rows in {len(done.tables)} tables are equal.")
     click.echo(
-        "The old database refuses writes. Now: fanline replicate back, then set FANLINE_DATABASE_URL (and"
-        " FANLINE_CONNECT_DATABASE_URL) to the new one and restart the API and the dataflows; or undo it with"
-        " fanline replicate reopen."
+        "The connectors have sent everything of the old database, and the dataflows have applied it."
+        if done.drained
+        else "No connector of the pipeline reads the old database: what its outbox may hold is not sent by anybody."
+    )
+    click.echo(
+        "The old database refuses writes. Now: fanline replicate back; stop the API and the dataflows; set"
+        " FANLINE_DATABASE_URL (and FANLINE_CONNECT_DATABASE_URL) to the new one; fanline connectors renew and fanline"
+        " replicate forget; start them again. Or undo it with fanline replicate reopen."
     )
 
 
@@ -100,6 +106,34 @@ def stop(back: bool) -> None:
 
     replica.stop(*_route(back))
     click.echo("The copying is over.")
+
+
+@replicate.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(yes: bool) -> None:
+    """After a move: make Redis forget places in the old database's log; the API and the dataflows must be stopped."""
+    from audit.stores import Stores
+    from connectors import recovery
+    from fanline.cli_offsets import refuse_while_it_runs
+    from fanline.settings import get_settings
+    from rebuild import positions
+
+    settings = get_settings()
+    stores = Stores(settings)
+    try:
+        for sentence in positions.sentences(stores):
+            click.echo(sentence)
+        for flow in positions.FLOWS:
+            refuse_while_it_runs(flow, settings)
+        with ExitStack() as stack:
+            for flow in positions.FLOWS:
+                stack.enter_context(recovery.all_held(flow, settings))
+            if not yes:
+                click.confirm("Forget them?", abort=True)
+            positions.forget(stores)
+    finally:
+        stores.close()
+    click.echo("They are forgotten.")
 
 
 def _route(back: bool) -> tuple[Any, Any]:

@@ -25,6 +25,9 @@ from readmodels.effects import Command, call, command
 MODEL = "followers"
 """Followers, authors' recent lists and what says that they are complete are one read model: a fan-out needs all."""
 
+PLACE = b"at"
+"""How the fields begin that tell places in the log."""
+
 PUSH = b"push"
 PULL = b"pull"
 DRAINING = b"draining"

@@ -2,14 +2,21 @@
 
 import json
 import uuid
+from contextlib import contextmanager
 
 import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+from psycopg import sql
+from pydantic import SecretStr
 
-from connectors import connect, plan
+from connectors import connect, plan, renewal, slots
 from connectors.connect_client import ConnectClient, ConnectorFailed, ConnectorRefused
-from fanline.errors import ConfigurationError, DependencyUnavailable
-from tests.integration.pipeline import open_pipeline
+from connectors.kafka_clients import client_config
+from fanline.errors import ConfigurationError, DependencyUnavailable, FanlineError
+from fanline.migrations_runner import migrate
+from tests.conftest import Stack
+from tests.integration.pipeline import open_pipeline, tail
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +25,9 @@ def ready(stack):
     return stack
 
 
-def admin(settings):
+def admin(settings, database="fanline"):
     return psycopg.connect(
-        host=settings.host, port=settings.postgres_port, user="postgres", dbname="fanline", autocommit=True
+        host=settings.host, port=settings.postgres_port, user="postgres", dbname=database, autocommit=True
     )
 
 
@@ -182,6 +189,98 @@ def test_a_slot_that_is_gone_is_an_error_not_a_gap_and_reset_starts_anew(ready, 
         connect.apply_all(settings, folder)
     assert len(str(caught.value)) < 300
     assert ready.fanline("connectors", "reset", trial.name).stdout == f"{trial.name}: running from the start\n"
+
+
+@contextmanager
+def other_database(settings):
+    """A migrated database beside the stack's; its name, and the settings with which it is the connectors'."""
+    name = f"other_{uuid.uuid4().hex[:8]}"
+    with admin(settings) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER fanline").format(sql.Identifier(name)))
+    place = f"{settings.host}:{settings.postgres_port}/{name}"
+    urls = {
+        "database_url": f"postgresql://fanline@{place}",
+        "connect_database_url": f"postgresql://fanline_cdc@{place}",
+    }
+    moved = settings.model_copy(update={key: SecretStr(url) for key, url in urls.items()})
+    try:
+        migrate(moved)
+        yield name, moved
+    finally:
+        with admin(settings) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def test_a_connector_begins_anew_with_another_database_and_leaves_nothing_behind(ready, tmp_path):
+    settings, name = ready.settings, f"trial_{uuid.uuid4().hex[:8]}"
+    text = (plan.TEMPLATES / "replicate" / "replicate.json").read_text()
+    for key, value in {"direction": name, "topic": name, "slot": name, "snapshot": "initial"}.items():
+        text = text.replace(f"${{{key}}}", value)
+    text = text.replace("${tables}", "public.heartbeat")
+    config = json.loads(text) | {"name": name, "publication.name": "fanline_cdc"}
+    (tmp_path / "trial.json").write_text(json.dumps(config))
+    topic, folder = f"{name}.changes", str(tmp_path)
+    AdminClient(client_config(settings, name)).create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    here = "SELECT database FROM pg_replication_slots WHERE slot_name = %s AND active"
+
+    def beat(moment):
+        with psycopg.connect(moved.database_url.get_secret_value()) as connection:
+            connection.execute(
+                "INSERT INTO heartbeat (id, ts) VALUES (1, %s) ON CONFLICT (id) DO UPDATE SET ts = excluded.ts",
+                [moment],
+            )
+
+    def has(moment):
+        return lambda records: any(moment in (record.value() or b"").decode() for record in records)
+
+    with other_database(settings) as (database, moved):
+        elsewhere = Stack(
+            moved, ready.environment | {"FANLINE_CONNECT_DATABASE_URL": moved.connect_database_url.get_secret_value()}
+        )
+        try:
+            connect.apply_all(settings, tmp_path)
+            beat("2001-01-01T00:00:00Z")
+            refused = elsewhere.fanline("connectors", "apply", "--templates", folder, check=False)
+            assert refused.returncode == ConfigurationError.exit_code
+            assert f"{name} would read another database" in refused.stderr
+
+            with tail(settings, topic) as records, admin(settings) as connection:
+                said = elsewhere.fanline("connectors", "renew", "--templates", folder, "--yes").stdout
+                assert f"makes the slot {name} anew in {database} at" in said
+                assert "reads all rows" in said
+                assert connection.execute(here, [name]).fetchall() == [(database,)]
+                assert connection.execute(here.removesuffix(" AND active"), [name]).rowcount == 1
+                beat("2002-02-02T00:00:00Z")
+                records.until(lambda found: has("2001-01-01")(found) and has("2002-02-02")(found))
+            again = elsewhere.fanline("connectors", "renew", "--templates", folder).stdout
+            assert again.endswith("already and is left alone\n")
+        finally:
+            with connect.client(settings) as client:
+                if client.config(name) is not None:
+                    client.forget(name)
+            for each in (settings, moved):
+                with psycopg.connect(
+                    each.database_url.get_secret_value(), autocommit=True, user="postgres"
+                ) as cleaning:
+                    slots.drop(cleaning, name, 30)
+            AdminClient(client_config(settings, name)).delete_topics([topic])[topic].result()
+
+
+def test_whether_the_outboxs_connector_has_sent_everything_is_known(ready):
+    with admin(ready.settings) as connection:
+        slots.await_passed(connection, "fanline_outbox", 60)
+        ready.fanline("connectors", "pause", "fanline-outbox")
+        try:
+            with pytest.raises(FanlineError, match=r"slot fanline_outbox has not sent everything within 1 s"):
+                slots.await_passed(connection, "fanline_outbox", 1)
+        finally:
+            ready.fanline("connectors", "resume", "fanline-outbox")
+        slots.await_passed(connection, "fanline_outbox", 60)
+
+
+def test_a_database_that_no_connector_reads_has_nothing_to_wait_for(ready):
+    with other_database(ready.settings) as (_, moved):
+        assert not renewal.drain(moved, 1)
 
 
 def test_a_connector_that_connect_does_not_know_is_named(ready):

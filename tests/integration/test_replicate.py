@@ -14,9 +14,9 @@ import pytest
 from psycopg import sql
 
 from connectors import connect as kafka_connect
-from connectors import replica
+from connectors import renewal, replica
 from fanline.database import connect, open_pool, run_transaction
-from fanline.errors import ConfigurationError, DependencyUnavailable
+from fanline.errors import BarrierTimeout, ConfigurationError, DependencyUnavailable, FanlineError
 from fanline.migrations_runner import migrate
 from fanline.replica import route
 from fanline.settings import Settings
@@ -163,6 +163,7 @@ def test_a_database_moves_under_load_and_back_and_nothing_is_lost(move: Move) ->
 
     told = move.fanline("cutover")
     assert "are equal" in told
+    assert "No connector of the pipeline reads the old database" in told
     assert "FANLINE_DATABASE_URL" in told
     assert second.poll() is None
     everybody = "SELECT id, note FROM users ORDER BY id"
@@ -218,6 +219,25 @@ def test_a_start_after_a_stop_copies_everything_again_and_never_over_a_database_
     assert "not empty" in move.fanline("start", code=2)
     assert move.rows(1, "SELECT 1 FROM replica_constraints") == []
     assert move.rows(0, everybody) == move.rows(1, everybody)
+
+
+def test_a_switch_waits_for_the_pipeline_and_says_who_is_behind(system: Stack) -> None:
+    assert renewal.drain(system.settings, 60)
+    system.fanline("connectors", "pause", "fanline-outbox")
+    try:
+        with pytest.raises(FanlineError, match="slot fanline_outbox has not sent everything"):
+            renewal.drain(system.settings, 1)
+    finally:
+        system.fanline("connectors", "resume", "fanline-outbox")
+    system.fanline("dataflows", "stop", "followers")
+    try:
+        with connect(system.settings) as connection:
+            person(connection)
+        with pytest.raises(BarrierTimeout, match="fanline-followers lacks"):
+            renewal.drain(system.settings, 20)
+    finally:
+        system.fanline("dataflows", "start", "followers")
+    assert renewal.drain(system.settings, 60)
 
 
 def test_a_database_that_is_not_empty_or_of_another_schema_is_refused(move: Move) -> None:

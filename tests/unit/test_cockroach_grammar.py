@@ -10,6 +10,7 @@ from tests.unit.test_migrations import every_statement
 POSTGRES_ONLY = {
     "connectors/capture.py": "shows Postgres' replication slots",
     "connectors/replica.py": "slots and publications of Postgres as the source; docs/operations/replicate.md",
+    "connectors/slots.py": "the same",
     "connectors/pipeline.py": "shows the end of Postgres' log",
     "demo/people.py": "loads the demonstration's people into the local stack, which is Postgres",
     "fanline/migrations_runner.py": "makes the local stack's roles and database, and Postgres' publications",

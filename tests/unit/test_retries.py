@@ -24,6 +24,7 @@ OWN_CONNECTIONS = {
     "connectors/cli_lag.py": "reads",
     "connectors/pipeline.py": "reads",
     "connectors/present.py": "reads",
+    "connectors/renewal.py": "slots, outside of any transaction",
     "connectors/replica.py": "an operator's command, begun again by hand",
     "dataflows/effects.py": "`Performer` runs every query again (connectors/waiting.py: TRANSIENT)",
     "fanline/cli_load.py": "loads a graph once; begun again by hand",
