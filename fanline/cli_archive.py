@@ -9,6 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 DAY = click.DateTime(["%Y-%m-%d"])
+WAIT = click.option(
+    "--wait-seconds",
+    default=600.0,
+    show_default=True,
+    help="How long to wait for another compaction or erasure.",
+)
 
 
 @click.group()
@@ -56,21 +62,23 @@ def files(topics: tuple[str, ...]) -> None:
     "--grace-seconds", default=600.0, show_default=True,
     help="Age at which a superseded file is deleted: longer than any query runs.",
 )  # fmt: skip
-def compact(grace_seconds: float) -> None:
+@WAIT
+def compact(grace_seconds: float, wait_seconds: float) -> None:
     """Put small files together; run it once an hour or once a day."""
     from sinks.parquet_compact import compact as run
 
-    done = run(_store(), grace_seconds=grace_seconds)
+    done = run(_store(), grace_seconds=grace_seconds, wait_seconds=wait_seconds)
     click.echo(f"{done.merged} files became {done.written}; {done.deleted} superseded files deleted.")
 
 
 @archive.command()
 @click.argument("account", type=click.UUID)
-def erase(account: Any) -> None:
+@WAIT
+def erase(account: Any, wait_seconds: float) -> None:
     """Take every event that names the account (a UUID) out of the archive."""
     from sinks.parquet_compact import erase as run
 
-    events, count = run(_store(), str(account))
+    events, count = run(_store(), str(account), wait_seconds=wait_seconds)
     click.echo(f"{events} events erased in {count} files.")
 
 

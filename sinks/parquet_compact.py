@@ -3,6 +3,9 @@
 A larger file is written first; its name says that it supersedes the smaller ones (readmodels/archive.py), and from
 then on readers take it. The smaller ones are deleted by a later run, when no query that began before can still read
 them. Nothing has to be done at the same time, so a crash at any point costs only work.
+
+Both write what they have read, so only one of them runs at a time (sinks/parquet_lock.py): a larger file that was put
+together of smaller ones as they were before an erasure would bring back what was erased.
 """
 
 import time
@@ -16,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from readmodels.archive import ArchiveFile, current, superseded
+from sinks.parquet_lock import rewriting
 from sinks.parquet_store import ParquetStore
 
 # Rows of one file after compaction: large enough that a query's time goes into rows, small enough to be put together
@@ -32,12 +36,19 @@ class Compacted:
     deleted: int = 0
 
 
-def compact(store: ParquetStore, *, grace_seconds: float, target_rows: int = TARGET_ROWS) -> Compacted:
+def compact(
+    store: ParquetStore, *, grace_seconds: float, target_rows: int = TARGET_ROWS, wait_seconds: float = 0.0
+) -> Compacted:
     """Put neighbouring small files together, and delete those that were superseded `grace_seconds` ago or earlier.
 
-    Safe beside the flow that writes and beside queries; of two compactions at a time one only does work twice. Raises
-    `OSError` when the store does not let it, and `OverlappingFiles`.
+    Safe beside the flow that writes and beside queries; waits for another compaction or erasure. Raises `OSError` when
+    the store does not let it, `OverlappingFiles`, and `ArchiveBusy` when the other has not finished in time.
     """
+    with rewriting(store, wait_seconds):
+        return _compact(store, grace_seconds, target_rows)
+
+
+def _compact(store: ParquetStore, grace_seconds: float, target_rows: int) -> Compacted:
     written = merged = deleted = 0
     for topic in store.topics():
         files = store.files(topic)
@@ -51,22 +62,31 @@ def compact(store: ParquetStore, *, grace_seconds: float, target_rows: int = TAR
     return Compacted(written, merged, deleted)
 
 
-def erase(store: ParquetStore, account: str) -> tuple[int, int]:
+def erase(store: ParquetStore, account: str, *, wait_seconds: float = 0.0) -> tuple[int, int]:
     """Take every event that names an account out of the archive; how many events, in how many files.
 
     An event names it when a column, or an item of a list, is its id. A file keeps its name, and so what it covers: the
-    events do not come back when the topic is read again. Superseded files are rewritten too.
+    events do not come back when the topic is read again. Superseded files are rewritten too, and those that the flow
+    writes meanwhile. Waits for a compaction or another erasure; raises `ArchiveBusy` when it has not finished in time.
     """
     events = files = 0
-    for topic in store.topics():
-        for file in store.files(topic):
-            table = store.read(file)
-            named = _names(table, account)
-            count = pc.sum(named).as_py() or 0
-            if count:
-                store.put(file, table.filter(pc.invert(named)))
-                events, files = events + count, files + 1
+    looked_at: set[ArchiveFile] = set()
+    with rewriting(store, wait_seconds):
+        while new := [file for topic in store.topics() for file in store.files(topic) if file not in looked_at]:
+            for file in new:
+                count = _erase(store, file, account)
+                events, files = events + count, files + bool(count)
+            looked_at.update(new)
     return events, files
+
+
+def _erase(store: ParquetStore, file: ArchiveFile, account: str) -> int:
+    table = store.read(file)
+    named = _names(table, account)
+    count = pc.sum(named).as_py() or 0
+    if count:
+        store.put(file, table.filter(pc.invert(named)))
+    return int(count)
 
 
 def _runs(store: ParquetStore, series: Iterable[ArchiveFile], target_rows: int) -> Iterator[list[ArchiveFile]]:

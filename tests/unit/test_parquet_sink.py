@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from readmodels.archive import current
 from schemas import contracts
 from sinks.parquet import ParquetWriter
 from sinks.parquet_compact import Compacted, compact, erase
+from sinks.parquet_lock import ArchiveBusy
 from sinks.parquet_query import QueryFailed, open_archive, query
 from sinks.parquet_store import ParquetStore
 
@@ -237,3 +239,70 @@ def test_erasing_a_person_leaves_no_event_that_names_them_not_even_after_a_repla
     given(part, [message(offset) for offset in range(8)])
     part.close()
     assert count(store) == 3
+
+
+PERSON = "11111111-1111-1111-1111-111111111111"
+
+
+def names(store, person=PERSON) -> bool:
+    return any(person in str(store.read(file).to_pylist()) for topic in store.topics() for file in store.files(topic))
+
+
+@pytest.fixture(params=["lock", "mark"])
+def shared(store, request):
+    """A store in a local folder, and one that has marks as in S3."""
+    store.is_local = request.param == "lock"
+    # S3 needs no folders.
+    store.filesystem.create_dir(f"{store.root}/{TOPIC}/day={DAY}")
+    return store
+
+
+def test_what_is_erased_while_a_compaction_has_its_files_in_memory_does_not_come_back(shared, committed, monkeypatch):
+    part = writer(shared, events, count=4)
+    given(part, [message(offset) for offset in range(8)])
+    part.close()
+    beside = ParquetStore(Path(shared.root).as_uri())
+    beside.is_local = shared.is_local
+    put, erasures = shared.put, []
+
+    def put_late(file, table):
+        with pytest.raises(ArchiveBusy, match="by another process"):
+            erase(beside, PERSON)
+        erasures.append(pool.submit(erase, beside, PERSON, wait_seconds=30))
+        put(file, table)
+
+    monkeypatch.setattr(shared, "put", put_late)
+    with ThreadPoolExecutor(1) as pool:
+        assert compact(shared, grace_seconds=600) == Compacted(written=1, merged=2)
+        assert erasures[0].result(30) == (10, 3)
+    assert not names(shared)
+    assert erase(shared, PERSON) == (0, 0)
+    assert compact(shared, grace_seconds=0) == Compacted(deleted=2)
+    assert not names(shared)
+
+
+def test_files_that_the_flow_writes_while_others_are_erased_from_are_looked_at_too(store, committed, monkeypatch):
+    part = writer(store, events, count=4)
+    given(part, [message(offset) for offset in range(4)])
+    read = store.read
+
+    def read_while_the_flow_writes(file):
+        if len(store.files(TOPIC)) == 1:
+            given(part, [message(offset) for offset in range(4, 8)])
+            part.close()
+        return read(file)
+
+    part.drain()
+    monkeypatch.setattr(store, "read", read_while_the_flow_writes)
+    assert erase(store, PERSON) == (5, 2)
+    assert not names(store)
+
+
+def test_the_mark_of_one_that_was_killed_is_named(store):
+    store.is_local = False
+    store.filesystem.create_dir(store.root)
+    with store.filesystem.open_output_stream(f"{store.root}/rewriting-elsewhere-7") as stream:
+        stream.write(b"")
+    with pytest.raises(ArchiveBusy, match=r"rewriting-elsewhere-7\. If it was killed"):
+        compact(store, grace_seconds=0)
+    assert not store.topics()
