@@ -96,7 +96,7 @@ class ChangeDecoder(RecordDecoder):
         """The row change; None for a message of CockroachDB's that tells of no row."""
         record = parse_message(table, value) if value.startswith(b"{") else patiently(self._decode, value)
         if "__op" not in record and ("after" in record or "resolved" in record):
-            return cockroach_change(table, record, message.key)
+            return cockroach_change(table, record, message.key, late=isinstance(message, Replayed))
         return row_change(table, record)
 
     def wait(self) -> None:

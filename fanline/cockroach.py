@@ -3,8 +3,8 @@
 Understood, with or without a `schema` beside a `payload`:
 
     Debezium            {"before", "after", "op", "source": {"ts_hlc", ...}, ...}
-    native, enriched    {"before"?, "after", "op", "source": {"ts_hlc", ...}?, "updated"?, "key"?, ...}
-    native, wrapped     {"before"?, "after", "updated", "key"?}
+    native, enriched    {"before", "after", "op", "source": {"ts_hlc", ...}?, "updated"?, "key"?, ...}
+    native, wrapped     {"before", "after", "updated", "key"?}
     resolved            {"resolved"}: no row
 
 A change's place is its hybrid logical clock, `source.ts_hlc` or `updated`; never `ts_ns`, which is when the changefeed
@@ -38,11 +38,15 @@ def unwrapped(message: dict[str, Any]) -> dict[str, Any]:
     return payload if isinstance(payload, dict) and message.keys() <= {"payload", "schema"} else message
 
 
-def cockroach_change(table: str, message: dict[str, Any], key: bytes | None = None) -> RowChange | None:
+def cockroach_change(
+    table: str, message: dict[str, Any], key: bytes | None = None, *, late: bool = False
+) -> RowChange | None:
     """The change in a message; None for a resolved timestamp. `key` is the Kafka record's, for deletes.
 
-    Raises `MalformedEvent` when it is no change, or tells too little: changefeeds need the option `updated` (or
-    enriched with `source`), and for deletes of posts `diff`.
+    A change that comes `late` only names its row, whose present values are then asked for (connectors/present.py).
+
+    Raises `MalformedEvent` when it is no change, or tells too little: changefeeds need the options `updated` (or
+    enriched with `source`) and `diff`, without which a new row looks like one that has changed.
     """
     if "resolved" in message and "after" not in message:
         return None
@@ -56,6 +60,10 @@ def cockroach_change(table: str, message: dict[str, Any], key: bytes | None = No
         row = deleted_row(table, before) if isinstance(before, dict) else _key_of(table, message, key)
     if not isinstance(row, dict):
         raise MalformedEvent(f"The change of {table} has no row.")
+    if op == "u" and "before" not in message and not late:
+        raise MalformedEvent(
+            f"The change of {table} does not tell whether the row is new: the changefeed needs the option diff."
+        )
     return RowChange(table, op, row, position, position[0] // 1_000_000)
 
 
@@ -70,7 +78,7 @@ def _position(table: str, message: dict[str, Any]) -> tuple[int, int]:
 def _op(table: str, message: dict[str, Any], after: object, before: object) -> Op:
     op = message.get("op")
     if op is None:
-        # Wrapped: whether a row is new shows only with `diff`.
+        # Wrapped: a row is new if there was none before it.
         return "d" if after is None else "c" if "before" in message and before is None else "u"
     if op not in _OPS:
         raise MalformedEvent(f"The change of {table} has the unknown operation {op!r}.")

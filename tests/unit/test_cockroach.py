@@ -5,13 +5,14 @@ connector's CockroachDBSourceInfoStructMaker makes it.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from connectors import cockroach, connect
 from connectors.connect_client import ConnectClient
 from connectors.decode import ChangeDecoder
-from connectors.messages import Message
+from connectors.messages import Message, Replayed
 from fanline import changes
 from fanline.changes import KEY_COLUMNS, row_change
 from fanline.cockroach import cockroach_change, parse_message
@@ -101,8 +102,19 @@ def test_the_place_is_the_commit_and_never_when_the_changefeed_worked_on_it():
     ],
 )
 def test_wrapped_messages_of_the_documentation(text, row, position):
-    change = decoded("employees", text)
+    change = decoded("employees", json.loads(text) | {"before": row})
     assert (change.op, change.row, change.position) == ("u", row, position)
+    # As they stand there, without `diff`: an insert looks just so, and must not be taken for an update.
+    with pytest.raises(MalformedEvent, match=r"employees does not tell whether the row is new: .* the option diff"):
+        decoded("employees", text)
+
+
+def test_an_enriched_update_without_the_row_before_it_may_be_an_insert_too():
+    message = {"after": PRODUCT, "op": "u", "updated": "3.0"}
+    with pytest.raises(MalformedEvent, match="the option diff"):
+        decoded("products", message)
+    assert decoded("products", message | {"before": None}).op == "u"
+    assert decoded("products", message | {"op": "c"}).op == "c"
 
 
 def test_wrapped_messages_with_diff_tell_inserts_from_updates():
@@ -236,6 +248,39 @@ def test_flows_take_both_kinds_of_messages_and_pass_over_resolved_timestamps():
     texts = [json.dumps(DEBEZIUM), '{"resolved": "1.0"}', '{"after": null, "updated": "2.0"}']
     records = [Message("cdc.follows", 0, n, b'["a", "b"]', text.encode(), (), 0) for n, text in enumerate(texts)]
     assert [(item.change.op, item.message.offset) for item in decoder(records)] == [("c", 0), ("d", 2)]
+
+
+class Keeping(Accepting):
+    """Dead letters that say what was rejected."""
+
+    def __init__(self):
+        super().__init__()
+        self.rejected = []
+
+    def reject(self, message, reason):
+        self.rejected.append((message.offset, str(reason)))
+
+    def flush(self):
+        pass
+
+
+def test_a_row_that_may_be_new_is_a_dead_letter_and_comes_back_as_it_is_by_then():
+    row = {"user_id": "a", "post_id": 1}
+
+    def present(change):
+        return replace(change, op="r", position=(0, 0))
+
+    letters = Keeping()
+    decoder = ChangeDecoder(lambda value: pytest.fail("not Avro"), letters, present=present)
+    texts = [json.dumps({"after": row, "updated": "1.0"}), json.dumps({"after": row, "before": None, "updated": "1.0"})]
+    records = [Message("cdc.likes", 0, n, b'["a", 1]', text.encode(), (), 0) for n, text in enumerate(texts)]
+    assert [(item.change.op, item.message.offset) for item in decoder(records)] == [("c", 1)]
+    assert [offset for offset, _ in letters.rejected] == [0]
+    assert "the option diff" in letters.rejected[0][1]
+
+    back = Replayed(*records[0])
+    assert [(item.change.op, item.change.row) for item in decoder([back])] == [("r", row)]
+    assert len(letters.rejected) == 1
 
 
 COCKROACH = Settings(database_dialect="cockroach", connect_database_url="postgresql://cdc:pw@crdb:26257/social")
