@@ -1,11 +1,14 @@
 """`fanline api` and `fanline keys`: serve the API, and turn the keys that sign its tokens."""
 
+from typing import Any
+
 import click
+import psycopg
 
 from api.app import BOUNDARIES
 from api.auth import keys as signing
 from api.server import serve
-from fanline.database import connect
+from fanline.database import connect, run_transaction_alone
 from fanline.settings import get_settings
 
 
@@ -30,9 +33,12 @@ def rotate() -> None:
     A running API notices within a minute.
     """
     key = signing.new_key()
-    with connect(get_settings()) as connection:
+
+    def insert(connection: psycopg.Connection[Any]) -> int:
         connection.execute(signing.INSERT_KEY, key)
-        retired = connection.execute(signing.RETIRE_OTHERS, {"kid": key["kid"]}).rowcount
+        return connection.execute(signing.RETIRE_OTHERS, {"kid": key["kid"]}).rowcount
+
+    retired = run_transaction_alone(get_settings(), insert)
     click.echo(f"Key {key['kid']} signs from now on; retired: {retired}.")
 
 

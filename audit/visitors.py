@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from api.auth.keys import INSERT_KEY, SELECT_KEYS, key_ring, new_key
 from api.auth.principal import Principal
 from api.auth.tokens import sign
+from fanline.database import run_transaction_on
 
 SCOPES = frozenset(("read", "write", "follow"))
 HOURS = 12
@@ -44,17 +45,20 @@ def admitted(
     expires_at = now + timedelta(hours=HOURS)
     expires_ms = int(expires_at.timestamp() * 1_000)
     principals = [Principal(uuid4(), application_id, person, SCOPES, expires_ms) for person in people]
+
+    def admit(transaction: psycopg.Connection[Any]) -> None:
+        columns = "(id, user_id, application_id, scopes, expires_at)"
+        with transaction.cursor() as cursor, cursor.copy(f"COPY sessions {columns} FROM STDIN") as copy:
+            for person in principals:
+                scopes = " ".join(sorted(SCOPES))
+                copy.write_row((person.session_id, person.user_id, application_id, scopes, expires_at))
+
     try:
-        with connection.transaction(), connection.cursor() as cursor:
-            columns = "(id, user_id, application_id, scopes, expires_at)"
-            with cursor.copy(f"COPY sessions {columns} FROM STDIN") as copy:
-                for person in principals:
-                    scopes = " ".join(sorted(SCOPES))
-                    copy.write_row((person.session_id, person.user_id, application_id, scopes, expires_at))
+        run_transaction_on(connection, admit)
         yield {person.user_id: sign(person, key_id, key, issuer, now) for person in principals if person.user_id}
     finally:
         sessions = [person.session_id for person in principals]
-        connection.execute("DELETE FROM sessions WHERE id = ANY(%s)", [sessions])
+        run_transaction_on(connection, lambda one: one.execute("DELETE FROM sessions WHERE id = ANY(%s)", [sessions]))
 
 
 def _signing_key(connection: psycopg.Connection[Any]) -> tuple[str, Any]:
@@ -64,22 +68,20 @@ def _signing_key(connection: psycopg.Connection[Any]) -> tuple[str, Any]:
         if ring.signing_id is not None:
             return ring.signing_id, ring.signing_key
         # The very first key of a new database: the API would make it just so.
-        connection.execute(INSERT_KEY, new_key())
+        run_transaction_on(connection, lambda one: one.execute(INSERT_KEY, new_key()))
     raise AssertionError("unreachable: a key was just made")
 
 
 def _register(connection: psycopg.Connection[Any], name: str) -> UUID:
     application_id = uuid5(_NAMESPACE, name)
-    connection.execute(
-        _APPLICATION,
-        {
-            "id": application_id,
-            "name": name,
-            "redirect_uris": ["urn:ietf:wg:oauth:2.0:oob"],
-            "scopes": " ".join(sorted(SCOPES)),
-            "client_id": application_id.hex,
-            # Nobody knows the secret, so that nobody else can sign people in through this application.
-            "client_secret_hash": hashlib.sha256(secrets.token_bytes(32)).hexdigest(),
-        },
-    )
+    row = {
+        "id": application_id,
+        "name": name,
+        "redirect_uris": ["urn:ietf:wg:oauth:2.0:oob"],
+        "scopes": " ".join(sorted(SCOPES)),
+        "client_id": application_id.hex,
+        # Nobody knows the secret, so that nobody else can sign people in through this application.
+        "client_secret_hash": hashlib.sha256(secrets.token_bytes(32)).hexdigest(),
+    }
+    run_transaction_on(connection, lambda one: one.execute(_APPLICATION, row))
     return application_id

@@ -5,12 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import psycopg
-
 from connectors.applied import AppliedOffsets, Offsets
 from connectors.flows import HEARTBEAT_TOPIC, SERVING, group_of, topics_of
 from connectors.heartbeats import Heartbeats, microseconds
-from fanline.database import connect, unavailable
+from fanline.database import run_transaction_alone
 from fanline.errors import BarrierTimeout
 from fanline.settings import Settings, get_settings
 
@@ -72,11 +70,7 @@ class Barrier:
         return time.monotonic() - started
 
     def _beat(self) -> int:
-        try:
-            with connect(self._settings, autocommit=True) as connection:
-                row: Any = connection.execute(BEAT).fetchone()
-        except psycopg.OperationalError as error:
-            raise unavailable(error) from error
+        row: Any = run_transaction_alone(self._settings, lambda connection: connection.execute(BEAT).fetchone())
         return microseconds(row[0])
 
     def _has_arrived(self, beat_us: int, deadline: float) -> bool:

@@ -196,8 +196,9 @@ def _set_read_only(side: Settings, value: bool) -> None:
 
 def _drain(route: Route, timeout: float) -> None:
     mark = uuid.uuid4()
-    with connect(route.source, autocommit=True) as connection:
-        connection.execute("INSERT INTO replica_marks (id) VALUES (%s)", (mark,))
+    run_transaction_alone(
+        route.source, lambda connection: connection.execute("INSERT INTO replica_marks (id) VALUES (%s)", (mark,))
+    )
     deadline = time.monotonic() + timeout
     with connect(route.target, autocommit=True) as connection:
         while not connection.execute("SELECT FROM replica_marks WHERE id = %s", (mark,)).rowcount:

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -162,6 +162,17 @@ def run_transaction(pool: ConnectionPool[psycopg.Connection[Any]], body: Callabl
 def run_transaction_alone(settings: Settings, body: Callable[[psycopg.Connection[Any]], T]) -> T:
     """`run_transaction` for who writes seldom: every try has a connection of its own."""
     return _run(partial(connect, settings), body)
+
+
+def run_transaction_on(connection: psycopg.Connection[Any], body: Callable[[psycopg.Connection[Any]], T]) -> T:
+    """`run_transaction` on a connection that one has, in autocommit mode and outside of any transaction."""
+    return _run(partial(_transaction, connection), body)
+
+
+@contextmanager
+def _transaction(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+    with connection.transaction():
+        yield connection
 
 
 def _run(

@@ -38,6 +38,6 @@ def _prune(connection: psycopg.Connection[Any], table: str) -> int:
     key, over = EXPIRED[table]
     statement = f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {over} LIMIT {BATCH})"
     total = 0
-    while deleted := connection.execute(statement.encode()).rowcount:
+    while deleted := database.run_transaction_on(connection, lambda one: one.execute(statement.encode()).rowcount):
         total += deleted
     return total

@@ -42,13 +42,21 @@ def increment(table: str):
     return body
 
 
-def test_serialisation_failures_are_retried_until_every_transaction_has_happened(counter):
+@pytest.mark.parametrize("way", ["pool", "alone", "on"])
+def test_serialisation_failures_are_retried_until_every_transaction_has_happened(counter, stack, way):
     table, pool = counter
     retries = metrics.SQL_RETRIES._value.get()
     results: list[int] = []
 
     def run():
-        results.extend(database.run_transaction(pool, increment(table)) for _ in range(5))
+        with database.connect(stack.settings, autocommit=True) as own:
+            for _ in range(5):
+                if way == "pool":
+                    results.append(database.run_transaction(pool, increment(table)))
+                elif way == "alone":
+                    results.append(database.run_transaction_alone(stack.settings, increment(table)))
+                else:
+                    results.append(database.run_transaction_on(own, increment(table)))
 
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
