@@ -1,7 +1,9 @@
 """Queries of the archive with DuckDB: a view a topic, named as the topic.
 
 DuckDB reads through pyarrow's datasets, so that a local folder and S3 are the same to it and no extension has to be
-fetched; columns and conditions are pushed down to the files, and conditions on `day` to the folders.
+fetched. Columns are pushed down to the files, and from a view of every record conditions too, those on `day` to the
+folders. A view that has each event once has to see all records first: what Debezium sends again has the time at which
+it is sent, which may be of another day. Days are then chosen as it is opened (`since`, `until`).
 """
 
 from datetime import date

@@ -109,7 +109,7 @@ def open_store(settings: Settings) -> ParquetStore:
 
 
 def _put_locally(path: Path, data: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     part = path.with_name(f".{path.stem}-{os.getpid()}{_PART}")
     with part.open("wb") as stream:
         stream.write(data)
@@ -117,8 +117,20 @@ def _put_locally(path: Path, data: Any) -> None:
         os.fsync(stream.fileno())
     part.replace(path)
     # The rename itself is durable only when the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each durable as an entry of its parent."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)

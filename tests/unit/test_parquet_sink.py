@@ -1,6 +1,7 @@
 """The Parquet sink on a local folder: what becomes a file when, and what is left out."""
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -12,7 +13,7 @@ import pytest
 from connectors.messages import Message, Progress, Replayed
 from fanline import avro
 from fanline.errors import DeadLetterBrake
-from readmodels.archive import current
+from readmodels.archive import ArchiveFile, current
 from schemas import contracts
 from sinks.parquet import ParquetWriter
 from sinks.parquet_compact import Compacted, compact, erase
@@ -164,6 +165,21 @@ def test_what_a_crash_leaves_of_a_file_is_no_file(store, committed):
     assert store.delete_parts() == 1
 
 
+def test_new_folders_are_durable_in_their_parents_before_a_file_counts_as_written(store, monkeypatch):
+    synced = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), sync(fd)))
+    file = ArchiveFile(TOPIC, DAY, "0000000a", 0, 0, 0)
+    store.put(file, rows([message(0)]))
+    day = Path(store.path(file)).parent
+    root = Path(store.root)
+    assert synced[:3] == [str(root.parent), str(root), str(day.parent)]
+    assert synced[-1] == str(day)
+    synced.clear()
+    store.put(file, rows([message(0)]))
+    assert len(synced) == 2
+
+
 def test_compaction_never_shows_a_row_twice_or_not_at_all(store, committed):
     part = writer(store, count=10)
     given(part, [message(offset) for offset in range(45)])
@@ -224,6 +240,30 @@ def test_queries_see_each_event_once_and_every_record_when_asked(store, committe
     assert count(store, 'SELECT count(*) AS n FROM "follow.created"') == 0
     with pytest.raises(QueryFailed, match=r"^DuckDB: .*nope.*\.$"):
         query(open_archive(store), "SELECT nope")
+
+
+def test_days_are_left_out_where_that_loses_no_event_and_repeats_none(store, committed):
+    """Event 1 was sent again after midnight, as offset 9."""
+    part = writer(store, events)
+    midnight = NOON_MS + 43_200_000
+    given(part, [*(message(offset) for offset in range(8)), message(8, midnight), message(9, midnight)])
+    part.close()
+    second_day = "SELECT count(*) AS n FROM \"post.created\" WHERE day = DATE '2026-11-23'"
+    assert count(store, second_day) == 0
+    assert count(store, second_day, every_record=True) == 2
+
+    def scan(**options) -> str:
+        return query(open_archive(store, **options), f"EXPLAIN {second_day}")["explain_value"].to_pylist()[0]
+
+    pushed = """Filters: "day" = DATE '2026-11-23'"""
+    assert pushed in scan(every_record=True)
+    assert pushed not in scan()
+    files = [Path(store.path(file)) for file in store.files(TOPIC)]
+    files[0].write_bytes(b"not to be read")
+    assert count(store, second_day, every_record=True) == 2
+    assert count(store, since=date(2026, 11, 23)) == 2
+    with pytest.raises(QueryFailed):
+        count(store, second_day)
 
 
 def test_erasing_a_person_leaves_no_event_that_names_them_not_even_after_a_replay(store, committed):
