@@ -66,22 +66,29 @@ def cutover(back: bool, timeout: float) -> None:
     done = replica.cut_over(route, timeout)
     click.echo(f"{sum(each.rows for each in done.tables)} rows in {len(done.tables)} tables are equal.")
     click.echo(
-        "The connectors have sent everything of the old database, and the dataflows have applied it."
+        "The connectors have sent everything of the database, and the dataflows have applied it."
         if done.drained
-        else "No connector of the pipeline reads the old database: what its outbox may hold is not sent by anybody."
+        else "No connector of the pipeline reads the database: what its outbox may hold is not sent by anybody."
     )
+    first = "fanline replicate reopen" if back else "stop fanline replicate run; fanline replicate back"
+    which, undo = ("old", "reopen --back") if back else ("new", "reopen")
     click.echo(
-        "The old database refuses writes. Now: fanline replicate back; stop the API and the dataflows; set"
-        " FANLINE_DATABASE_URL (and FANLINE_CONNECT_DATABASE_URL) to the new one; fanline connectors renew and fanline"
-        " replicate forget; start them again. Or undo it with fanline replicate reopen."
+        f"The database refuses writes. Now: {first}; stop the API and the dataflows; set FANLINE_DATABASE_URL (and"
+        f" FANLINE_CONNECT_DATABASE_URL) to the {which} one; fanline connectors renew; fanline replicate forget; start"
+        f" them again. Or undo it with fanline replicate {undo}."
     )
 
 
 @replicate.command()
 def back() -> None:
-    """After a cutover: begin to copy what is written to the new database to the old one; `run --back` does it."""
+    """After a cutover: begin to copy what is written to the new database to the old one; `run --back` does it.
+
+    The copying forward, which must not run any more, is ended: it would bring back to the new database, late, what was
+    copied from there.
+    """
     from connectors import replica
 
+    replica.stop(*_route(False))
     route, settings = _route(True)
     tables = replica.start(route, settings, snapshot=False)
     click.echo(f"{tables} tables are copied back; run: fanline replicate run --back")
