@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from aiohttp import web
 
@@ -12,8 +11,8 @@ from api.context import context_of
 from api.database import Transaction
 from api.errors import not_found, unprocessable
 from api.notification_entities import notification_entities
+from api.notification_group_reads import count_unread_groups, page_of_groups
 from api.notification_reads import reader_of
-from api.notification_unread import unread
 from api.notifications import Selection
 from api.outbox import Outbox
 from api.paging import link_header, read_page
@@ -22,16 +21,11 @@ from api.writes import write
 from readmodels.entities import Entity, timestamp
 from readmodels.home_rules import Page
 from readmodels.inbox import Item
-from readmodels.notification_pages import Group, group, items_of, shown_key, span_of
+from readmodels.notification_groups import SAMPLE_ACCOUNTS
+from readmodels.notification_pages import Group, group_of, items_of, span_of
 from readmodels.notifications import COLUMNS, GROUPED_TYPES, SHOWN, UNGROUPED
 
 routes = web.RouteTableDef()
-
-SAMPLE_ACCOUNTS = 8
-"""How many of a group's people are shown by picture; as in Mastodon."""
-
-# Read for one page of groups, as groups hold more than one; a page that has fewer groups then shows these.
-ITEMS_A_GROUP = 10
 
 PARTIAL = ("id", "acct", "locked", "bot", "url", "avatar", "avatar_static")
 
@@ -39,13 +33,6 @@ PARTIAL = ("id", "acct", "locked", "bot", "url", "avatar", "avatar_static")
 OF_GROUP = f"{SHOWN} AND n.id BETWEEN %(from)s AND %(to)s AND (%(key)s::text IS NULL OR n.group_key = %(key)s)"
 SELECT_GROUP = f"SELECT {COLUMNS} FROM notifications n WHERE {OF_GROUP}"
 DISMISS_GROUP = f"UPDATE notifications n SET dismissed_at = now() WHERE {OF_GROUP}"
-COUNT_GROUPS = f"""
-SELECT e.key, count(*) AS count
-FROM unnest(%(keys)s::text[], %(newest)s::bigint[]) AS e (key, newest)
-JOIN notifications n ON n.group_key = e.key AND n.id <= e.newest
-WHERE {SHOWN} AND n.id BETWEEN %(from)s AND %(to)s
-GROUP BY e.key
-"""
 
 
 class GroupSelection(Selection):
@@ -71,21 +58,13 @@ async def grouped_notifications(request: web.Request) -> web.Response:
     viewer = require_user(request, "read:notifications")
     selection = read_query(request, GroupSelection)
     partial, asked = selection.partial(), read_page(request, 40, 80)
-    page = Page(asked.limit * ITEMS_A_GROUP, asked.max_id or None, asked.since_id, asked.min_id)
-    items = await reader_of(request).read(viewer, page, selection.wanted())
-    if page.min_id is None:
-        groups = group(items, asked.limit, selection.grouped())
-    else:
-        # The oldest groups of the range: grouped from below, shown from above.
-        groups = [Group(each.key, each.items[::-1]) for each in group(items[::-1], asked.limit, selection.grouped())]
-        groups.sort(key=lambda each: each.items[0].id, reverse=True)
+    page = Page(asked.limit, asked.max_id or None, asked.since_id, asked.min_id)
+    groups = await page_of_groups(request, viewer, page, selection.wanted(), selection.grouped())
+    body = await _show(request, groups, partial=partial, paged=True)
     if not groups:
-        return json_response(await _show(request, []))
-    shown = [item.id for each in groups for item in each.items]
-    headers = link_header(request, context_of(request).public_url, max(shown), min(shown))
-    # Down to here every notification was read.
-    seen_from = page.above + 1 if len(items) < page.limit else items[-1].id
-    return json_response(await _show(request, groups, partial=partial, seen_from=seen_from), headers=headers)
+        return json_response(body)
+    newest, oldest = max(each.items[0].id for each in groups), min(each.oldest for each in groups)
+    return json_response(body, headers=link_header(request, context_of(request).public_url, newest, oldest))
 
 
 @routes.get("/api/v2/notifications/unread_count")
@@ -94,16 +73,15 @@ async def unread_groups(request: web.Request) -> web.Response:
     viewer = require_user(request, "read:notifications")
     limit = read_page(request, 100, 1_000).limit
     selection = read_query(request, GroupSelection)
-    items = await unread(request, viewer, selection.wanted(), limit * ITEMS_A_GROUP)
-    grouped = selection.grouped()
-    return json_response({"count": min(limit, len({shown_key(item, grouped) for item in items}))})
+    count = await count_unread_groups(request, viewer, selection.wanted(), selection.grouped(), limit)
+    return json_response({"count": count})
 
 
 @routes.get("/api/v2/notifications/{group_key}")
 async def notification_group(request: web.Request) -> web.Response:
     """One group."""
     items = await _group(request)
-    return json_response(await _show(request, [Group(request.match_info["group_key"], items)]))
+    return json_response(await _show(request, [group_of(request.match_info["group_key"], items)]))
 
 
 @routes.get("/api/v2/notifications/{group_key}/accounts")
@@ -157,13 +135,8 @@ def _parameters(request: web.Request) -> dict[str, Any]:
     return {"key": None if key.startswith(UNGROUPED) else key, "from": span[0], "to": span[1]}
 
 
-async def _show(
-    request: web.Request, groups: Sequence[Group], *, partial: bool = False, seen_from: int | None = None
-) -> Entity:
-    """The GroupedNotificationsResults of groups.
-
-    Of groups on a page `seen_from` is the id from which on every notification was read; the others are whole.
-    """
+async def _show(request: web.Request, groups: Sequence[Group], *, partial: bool = False, paged: bool = False) -> Entity:
+    """The GroupedNotificationsResults of groups; `paged` if they are those of a page."""
     context, reader = context_of(request), reader_of(request)
     viewer = require_user(request)
     newest = await reader.rows([each.items[0] for each in groups], viewer)
@@ -173,12 +146,11 @@ async def _show(
 
     async def body(transaction: Transaction) -> Entity:
         loaded = await notification_entities(transaction, newest, viewer, context.entities)
-        counts = {} if seen_from is None else await _counts(transaction, viewer, groups, seen_from)
         accounts = await context.entities.account_list(transaction, list(people), viewer)
         entities = {entity["id"]: entity for entity in loaded}
         # One that is missing was deleted between two queries.
         shown = [each for each in groups if str(each.items[0].id) in entities]
-        return _results(shown, entities, counts, accounts, partial=partial, paged=seen_from is not None)
+        return _results(shown, entities, accounts, partial=partial, paged=paged)
 
     return await context.database.read(body)
 
@@ -186,16 +158,12 @@ async def _show(
 def _results(
     groups: Sequence[Group],
     entities: Mapping[str, Entity],
-    counts: Mapping[str, int],
     accounts: list[Entity],
     *,
     partial: bool,
     paged: bool,
 ) -> Entity:
-    shown = [
-        _group_entity(each, entities[str(each.items[0].id)], counts.get(each.key, len(each.items)), paged=paged)
-        for each in groups
-    ]
+    shown = [_group_entity(each, entities[str(each.items[0].id)], paged=paged) for each in groups]
     statuses = {entity["status"]["id"]: entity["status"] for entity in entities.values() if "status" in entity}
     answer = {"accounts": accounts, "statuses": list(statuses.values()), "notification_groups": shown}
     if partial:
@@ -207,34 +175,18 @@ def _results(
     return answer
 
 
-async def _counts(transaction: Transaction, viewer: UUID, groups: Sequence[Group], seen_from: int) -> dict[str, int]:
-    """How many notifications those groups have, up to the newest one shown, of which not all were read."""
-    spans = {each.key: span_of(each.key) for each in groups if not each.key.startswith(UNGROUPED)}
-    cut = [(each, span) for each in groups if (span := spans.get(each.key)) is not None and span[0] < seen_from]
-    if not cut:
-        return {}
-    parameters = {
-        "user_id": viewer,
-        "keys": [each.key for each, _ in cut],
-        "newest": [each.items[0].id for each, _ in cut],
-        "from": min(span[0] for _, span in cut),
-        "to": max(each.items[0].id for each, _ in cut),
-    }
-    return {row["key"]: row["count"] for row in await transaction.rows(COUNT_GROUPS, parameters)}
-
-
-def _group_entity(group: Group, entity: Entity, count: int, *, paged: bool) -> Entity:
-    newest, oldest = group.items[0], group.items[-1]
+def _group_entity(group: Group, entity: Entity, *, paged: bool) -> Entity:
+    newest = group.items[0]
     shown: Entity = {
         "group_key": group.key,
-        "notifications_count": count,
+        "notifications_count": group.count,
         "type": newest.type,
         "most_recent_notification_id": str(newest.id),
         "sample_account_ids": [str(item.from_account_id) for item in _sample(group)],
     }
     if paged:
         shown |= {
-            "page_min_id": str(oldest.id),
+            "page_min_id": str(group.oldest),
             "page_max_id": str(newest.id),
             "latest_page_notification_at": timestamp(newest.created_at),
         }

@@ -37,10 +37,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Notifications shown as one; `items` are those on the page, newest first."""
+    """Notifications shown as one."""
 
     key: str
     items: Sequence[Item]
+    """Those on the page that were read, newest first; of a large group at least its newest ones."""
+    count: int
+    """How many it has, up to its newest one on the page."""
+    oldest: int
+    """The id of its oldest one on the page."""
 
 
 def select(inbox: Inbox, page: Page, wanted: Wanted) -> list[Item] | None:
@@ -70,26 +75,37 @@ def rest(inbox: Inbox, page: Page, found: int) -> Page | None:
 
 def page_query(user_id: UUID, page: Page, wanted: Wanted) -> Query:
     """The oracle of a page; with `min_id` the rows come oldest first."""
-    shown = "n.user_id = %(user_id)s::uuid AND n.dismissed_at IS NULL" if wanted.filtered else SHOWN
-    conditions = " AND n.id > %(above)s"
+    condition = conditions_of(page, wanted)
+    order = "DESC" if page.min_id is None else "ASC"
+    return Query(
+        f"SELECT {COLUMNS} FROM notifications n WHERE {condition} ORDER BY n.id {order} LIMIT %(limit)s",
+        parameters_of(user_id, page, wanted),
+    )
+
+
+def conditions_of(page: Page, wanted: Wanted) -> str:
+    """What is true of the rows `n` that are asked for; `parameters_of` has its parameters."""
+    conditions = "n.user_id = %(user_id)s::uuid AND n.dismissed_at IS NULL" if wanted.filtered else SHOWN
+    conditions += " AND n.id > %(above)s"
     if page.max_id is not None:
         conditions += " AND n.id < %(below)s"
     if wanted.types != frozenset(TYPES):
         conditions += " AND n.type = ANY(%(types)s::text[])"
     if wanted.account_id is not None:
         conditions += " AND n.from_account_id = %(account_id)s::uuid"
-    order = "DESC" if page.min_id is None else "ASC"
-    return Query(
-        f"SELECT {COLUMNS} FROM notifications n WHERE {shown}{conditions} ORDER BY n.id {order} LIMIT %(limit)s",
-        {
-            "user_id": user_id,
-            "above": page.above,
-            "below": page.max_id,
-            "types": sorted(wanted.types),
-            "account_id": wanted.account_id,
-            "limit": page.limit,
-        },
-    )
+    return conditions
+
+
+def parameters_of(user_id: UUID, page: Page, wanted: Wanted) -> dict[str, Any]:
+    """The parameters of `conditions_of`, and the limit."""
+    return {
+        "user_id": user_id,
+        "above": page.above,
+        "below": page.max_id,
+        "types": sorted(wanted.types),
+        "account_id": wanted.account_id,
+        "limit": page.limit,
+    }
 
 
 def items_of(rows: Iterable[Mapping[str, Any]]) -> list[Item]:
@@ -112,7 +128,12 @@ def group(items: Sequence[Item], limit: int, grouped: frozenset[str] = frozenset
                 break
             groups[key] = []
         groups[key].append(item)
-    return [Group(key, members) for key, members in groups.items()]
+    return [group_of(key, members) for key, members in groups.items()]
+
+
+def group_of(key: str, items: Sequence[Item]) -> Group:
+    """The group that has these notifications, newest first, and no more."""
+    return Group(key, items, len(items), items[-1].id)
 
 
 def span_of(key: str) -> tuple[int, int] | None:

@@ -28,8 +28,8 @@ _PIECE = re.compile(r"\{(\w*)\}")
 # Pieces that are known only when a function runs, by the name that they have there.
 SAMPLES = {
     "table": "posts", "assignments": "updated_at = now()", "columns": "(id)", "key": "id", "over": "true",
-    "source": "posts p", "condition": "true", "conditions": " AND n.id > 5", "shown": "true", "order": "DESC",
-    "where": "true", "": "posts",
+    "source": "posts p", "condition": "true", "shown": "true", "order": "DESC",
+    "where": "true", "beyond": "<", "": "posts",
 }  # fmt: skip
 
 

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -6,8 +7,10 @@ import pytest
 from fanline.ids import created_ms, first_id_at
 from readmodels.home_rules import Page
 from readmodels.inbox import COMPLETE, Inbox, Item, item_of, pack, parse, unpack
+from readmodels.notification_groups import heads_query, members_query
 from readmodels.notification_pages import Wanted, group, page_query, rest, select, shown_key, span_of
 from readmodels.notifications import GROUPED_TYPES, TYPES, group_key
+from tests.unit.cockroach_grammar import faults
 
 ADA, BOB = UUID(int=1), UUID(int=2)
 START = 1_795_000_000_000
@@ -115,3 +118,11 @@ def test_only_types_that_can_be_grouped_are() -> None:
     assert shown_key(one, frozenset(GROUPED_TYPES)) == one.group_key
     assert shown_key(one, frozenset()) == f"ungrouped-{one.id}"
     assert replace_kind(one, "mention", 5).group_key == f"ungrouped-{one.id}"
+
+
+def test_what_goes_on_below_a_large_group_stays_inside_cockroachdbs_grammar() -> None:
+    wanted = Wanted(frozenset({"favourite"}), BOB)
+    for page in (Page(3, max_id=9), Page(3, min_id=4), Page(3, max_id=9, since_id=4)):
+        for build in (heads_query, members_query):
+            query = build(ADA, page, wanted, frozenset(GROUPED_TYPES), ["follow-1"])
+            assert faults(re.sub(r"%\(\w+\)s", "NULL", query.sql)) == []
