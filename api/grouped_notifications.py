@@ -23,15 +23,15 @@ from readmodels.home_rules import Page
 from readmodels.inbox import Item
 from readmodels.notification_groups import SAMPLE_ACCOUNTS
 from readmodels.notification_pages import Group, group_of, items_of, span_of
-from readmodels.notifications import COLUMNS, GROUPED_TYPES, SHOWN, UNGROUPED
+from readmodels.notifications import COLUMNS, GROUPED_TYPES, LISTABLE, UNGROUPED, UNSUSPENDED
 
 routes = web.RouteTableDef()
 
 PARTIAL = ("id", "acct", "locked", "bot", "url", "avatar", "avatar_static")
 
 # The key of a group gives the ids between which it lies; that of a single notification its id.
-OF_GROUP = f"{SHOWN} AND n.id BETWEEN %(from)s AND %(to)s AND (%(key)s::text IS NULL OR n.group_key = %(key)s)"
-SELECT_GROUP = f"SELECT {COLUMNS} FROM notifications n WHERE {OF_GROUP}"
+OF_GROUP = f"{LISTABLE} AND n.id BETWEEN %(from)s AND %(to)s AND (%(key)s::text IS NULL OR n.group_key = %(key)s)"
+SELECT_GROUP = f"SELECT {COLUMNS} FROM notifications n WHERE {OF_GROUP} AND {UNSUSPENDED}"
 DISMISS_GROUP = f"UPDATE notifications n SET dismissed_at = now() WHERE {OF_GROUP}"
 
 

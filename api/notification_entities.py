@@ -22,7 +22,7 @@ async def load_notifications(
 ) -> list[Entity]:
     """The Notification entities of these ids, in their order, as the viewer sees them.
 
-    Ids that do not exist, are not the viewer's or were dismissed are left out.
+    Ids that do not exist, are not the viewer's, were dismissed or come from suspended people are left out.
     """
     if not ids:
         return []

@@ -23,6 +23,7 @@ from api.paging import link_header, read_page
 from api.responses import json_response
 from api.writes import write
 from readmodels.entities import Entity, timestamp
+from readmodels.notifications import UNSUSPENDED
 
 routes = web.RouteTableDef()
 
@@ -45,13 +46,15 @@ SET {", ".join(f"{part} = coalesce(%({part})s::text, notification_policies.{part
 """
 _PENDING = "n.user_id = %(user_id)s::uuid AND n.filtered AND n.dismissed_at IS NULL"
 SUMMARY = f"""
-SELECT count(DISTINCT n.from_account_id) AS requests, count(*) AS notifications FROM notifications n WHERE {_PENDING}
+SELECT count(DISTINCT n.from_account_id) AS requests, count(*) AS notifications FROM notifications n
+WHERE {_PENDING} AND {UNSUSPENDED}
 """
 REQUESTS = f"""
 SELECT r.* FROM (
   SELECT n.from_account_id AS sender, count(*) AS count, min(n.created_at) AS created_at,
          max(n.created_at) AS updated_at, max(n.id) AS last_id, max(n.post_id) AS post_id
-  FROM notifications n WHERE {_PENDING} AND n.from_account_id IS NOT NULL GROUP BY n.from_account_id
+  FROM notifications n WHERE {_PENDING} AND n.from_account_id IS NOT NULL AND {UNSUSPENDED}
+  GROUP BY n.from_account_id
 ) r WHERE true
 """
 PERMIT = """

@@ -17,7 +17,7 @@ from readmodels import inbox
 from readmodels.home_rules import Page
 from readmodels.inbox import Inbox, Item
 from readmodels.notification_pages import Wanted, items_of, page_query, rest, select
-from readmodels.notifications import NOTIFICATIONS_BY_ID
+from readmodels.notifications import NOTIFICATIONS_BY_ID, SUSPENDED
 
 DAY_MS = 86_400_000
 
@@ -53,7 +53,16 @@ class NotificationReader:
         return items if left is None else items + await self._rows(viewer, left, wanted)
 
     async def inbox(self, viewer: UUID) -> Inbox | None:
-        """The viewer's inbox, filled if it was not there; None where the database has to answer."""
+        """What is shown of the viewer's inbox, filled if it was not there; None where the database has to answer."""
+        found = await self._inbox(viewer)
+        senders = {item.from_account_id for item in found.items} - {None} if found is not None else set()
+        if found is None or not senders:
+            return found
+        rows = await self._context.database.rows(SUSPENDED, {"ids": list(senders)})
+        suspended = {row["id"] for row in rows}
+        return found._replace(items=[item for item in found.items if item.from_account_id not in suspended])
+
+    async def _inbox(self, viewer: UUID) -> Inbox | None:
         context = self._context
         reason: str
         if context.own_writes.is_waiting(viewer):

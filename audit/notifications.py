@@ -9,11 +9,11 @@ from audit.stores import Stores
 from readmodels import inbox
 from readmodels.effects import Query, command
 from readmodels.notification_queries import STALE_OF
-from readmodels.notifications import COLUMNS, SHOWN
+from readmodels.notifications import COLUMNS, LISTABLE
 
 DAY_SECONDS = 86_400
 
-ABOVE = f"SELECT {COLUMNS} FROM notifications n WHERE {SHOWN} AND n.id > %(floor)s ORDER BY n.id DESC"
+ABOVE = f"SELECT {COLUMNS} FROM notifications n WHERE {LISTABLE} AND n.id > %(floor)s ORDER BY n.id DESC"
 DELETE = "DELETE FROM notifications WHERE id = ANY(%(ids)s::bigint[]) RETURNING id"
 
 

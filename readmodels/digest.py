@@ -1,7 +1,8 @@
 """The e-mail digest: what somebody has not read, in one mail, as often as they like.
 
 A notification makes a pending delivery that is due with the person's next digest: one period after the first
-notification that the last digest did not have. When it is sent, what was read meanwhile is left out.
+notification that the last digest did not have. When it is sent, what was read meanwhile is left out, and so is what
+people did who are suspended by then.
 Mail goes only to addresses whose owner has confirmed them, and every mail can be ended with one click (RFC 8058).
 """
 
@@ -69,7 +70,7 @@ LEFT JOIN users sender ON sender.id = n.from_account_id
 LEFT JOIN posts p ON p.id = n.post_id
 LEFT JOIN users author ON author.id = p.author_id
 WHERE n.id = ANY(%(ids)s::bigint[]) AND n.user_id = ANY(%(targets)s::uuid[])
-  AND n.dismissed_at IS NULL AND NOT n.filtered AND n.id > coalesce(m.last_read_id, 0)
+  AND n.dismissed_at IS NULL AND NOT n.filtered AND n.id > coalesce(m.last_read_id, 0) AND sender.suspended_at IS NULL
 ORDER BY n.id DESC
 """
 

@@ -14,7 +14,7 @@ from fanline.ids import first_id_at
 from readmodels.effects import Query
 from readmodels.home_rules import Page
 from readmodels.inbox import Inbox, Item, item_of
-from readmodels.notifications import COLUMNS, GROUP_HOURS, GROUPED_TYPES, SHOWN, TYPES, UNGROUPED
+from readmodels.notifications import COLUMNS, GROUP_HOURS, GROUPED_TYPES, SHOWN, SHOWN_OR_FILTERED, TYPES, UNGROUPED
 
 SPAN_MS = GROUP_HOURS * 3_600_000
 # By so much the id of a notification may be later than the fact that it tells of (readmodels/notification_rules.py).
@@ -85,7 +85,7 @@ def page_query(user_id: UUID, page: Page, wanted: Wanted) -> Query:
 
 def conditions_of(page: Page, wanted: Wanted) -> str:
     """What is true of the rows `n` that are asked for; `parameters_of` has its parameters."""
-    conditions = "n.user_id = %(user_id)s::uuid AND n.dismissed_at IS NULL" if wanted.filtered else SHOWN
+    conditions = SHOWN_OR_FILTERED if wanted.filtered else SHOWN
     conditions += " AND n.id > %(above)s"
     if page.max_id is not None:
         conditions += " AND n.id < %(below)s"

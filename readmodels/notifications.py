@@ -2,7 +2,8 @@
 
 A row of `notifications` is written by the notifications flow (readmodels/notification_rows.py), shown until it is
 dismissed, and kept so that a replayed event inserts nothing. Rows that the recipient's policy has filtered are shown
-only as *requests*, a sender each. What a person sees is `LISTED`, the oracle of the inbox (readmodels/inbox.py).
+only as *requests*, a sender each. `LISTED` is the oracle of the inbox (readmodels/inbox.py). Whoever reads it leaves
+out the senders who are suspended now (`UNSUSPENDED`): their rows stay, and are shown again when the suspension ends.
 """
 
 from collections.abc import Mapping
@@ -40,13 +41,25 @@ UNGROUPED = "ungrouped-"
 COLUMNS = """n.id, n.user_id, n.type, n.from_account_id, n.post_id, n.report_id, n.moderation_action_id, n.group_key,
        n.filtered, n.created_at, n.dismissed_at"""
 
-NOTIFICATIONS_BY_ID = f"SELECT {COLUMNS} FROM notifications n WHERE n.id = ANY(%(ids)s::bigint[])"
-"""The rows with these ids, in no order, dismissed and filtered ones included."""
+UNSUSPENDED = "NOT EXISTS (SELECT 1 FROM users s WHERE s.id = n.from_account_id AND s.suspended_at IS NOT NULL)"
+"""The row's sender is not suspended."""
 
-SHOWN = "n.user_id = %(user_id)s::uuid AND n.dismissed_at IS NULL AND NOT n.filtered"
+SUSPENDED = "SELECT u.id FROM users u WHERE u.id = ANY(%(ids)s::uuid[]) AND u.suspended_at IS NOT NULL"
+"""Who of these people is suspended."""
+
+NOTIFICATIONS_BY_ID = f"SELECT {COLUMNS} FROM notifications n WHERE n.id = ANY(%(ids)s::bigint[]) AND {UNSUSPENDED}"
+"""The rows with these ids, in no order, dismissed and filtered ones included, without those of suspended senders."""
+
+LISTABLE = "n.user_id = %(user_id)s::uuid AND n.dismissed_at IS NULL AND NOT n.filtered"
+"""Which rows of a person's are in an inbox."""
+
+SHOWN = f"{LISTABLE} AND {UNSUSPENDED}"
 """Which rows a person is shown."""
 
-LISTED = f"SELECT {COLUMNS} FROM notifications n WHERE {SHOWN} ORDER BY n.id DESC LIMIT %(limit)s"
+SHOWN_OR_FILTERED = f"n.user_id = %(user_id)s::uuid AND n.dismissed_at IS NULL AND {UNSUSPENDED}"
+"""The same, with those that the policy has filtered."""
+
+LISTED = f"SELECT {COLUMNS} FROM notifications n WHERE {LISTABLE} ORDER BY n.id DESC LIMIT %(limit)s"
 """The oracle: a person's newest notifications, newest first."""
 
 REPORTS_BY_ID = """

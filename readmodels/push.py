@@ -63,6 +63,7 @@ JOIN identities i ON i.user_id = n.user_id
 LEFT JOIN users sender ON sender.id = n.from_account_id
 LEFT JOIN posts p ON p.id = n.post_id
 WHERE n.id = ANY(%(ids)s::bigint[]) AND s.id = ANY(%(targets)s::uuid[]) AND n.dismissed_at IS NULL
+  AND sender.suspended_at IS NULL
 """
 
 _REMOVE = "DELETE FROM push_subscriptions WHERE id = %(id)s RETURNING id"

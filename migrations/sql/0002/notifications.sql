@@ -39,6 +39,8 @@ CREATE TABLE polls_told (
     ended_at  timestamptz NOT NULL,
     poll_id   bigint NOT NULL
 );
+-- Who is suspended: asked of the senders of everything that somebody reads.
+CREATE INDEX users_suspended ON users (id) WHERE suspended_at IS NOT NULL;
 -- Who wants to hear of every post of an author.
 CREATE INDEX follows_notify ON follows (followee_id, follower_id) WHERE notify;
 
