@@ -5,7 +5,7 @@ notification, whose id clients get from the `Link` header.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from aiohttp import web
@@ -23,25 +23,17 @@ from api.paging import link_header, read_page
 from api.responses import json_response
 from api.writes import write
 from readmodels.entities import Entity, timestamp
+from readmodels.notification_rules import DEFAULTS, Decision
 from readmodels.notifications import UNSUSPENDED
 
 routes = web.RouteTableDef()
 
-Decision = Literal["accept", "filter", "drop"]
-PARTS = (
-    "for_not_following",
-    "for_not_followers",
-    "for_new_accounts",
-    "for_private_mentions",
-    "for_limited_accounts",
-)
-
 SELECT_POLICY = "SELECT * FROM notification_policies WHERE user_id = %(user_id)s"
 UPSERT_POLICY = f"""
-INSERT INTO notification_policies (user_id, {", ".join(PARTS)})
-VALUES (%(user_id)s, {", ".join(f"coalesce(%({part})s::text, 'accept')" for part in PARTS)})
+INSERT INTO notification_policies (user_id, {", ".join(DEFAULTS)})
+VALUES (%(user_id)s, {", ".join(f"coalesce(%({part})s::text, '{default}')" for part, default in DEFAULTS.items())})
 ON CONFLICT (user_id) DO UPDATE
-SET {", ".join(f"{part} = coalesce(%({part})s::text, notification_policies.{part})" for part in PARTS)},
+SET {", ".join(f"{part} = coalesce(%({part})s::text, notification_policies.{part})" for part in DEFAULTS)},
     updated_at = now()
 """
 _PENDING = "n.user_id = %(user_id)s::uuid AND n.filtered AND n.dismissed_at IS NULL"
@@ -102,7 +94,7 @@ async def set_policy(request: web.Request) -> web.Response:
     """Change it; it applies to what happens from now on."""
     viewer = require_user(request, "write:notifications")
     form = await read_body(request, Policy)
-    parameters: dict[str, Any] = {part: getattr(form, part) for part in PARTS}
+    parameters: dict[str, Any] = {part: getattr(form, part) for part in DEFAULTS}
 
     async def body(transaction: Transaction) -> Entity:
         await transaction.execute(UPSERT_POLICY, {"user_id": viewer, **parameters})
@@ -192,7 +184,7 @@ async def _policy(transaction: Transaction, viewer: UUID) -> Entity:
     row = await transaction.row(SELECT_POLICY, {"user_id": viewer})
     summary = await transaction.row(SUMMARY, {"user_id": viewer})
     assert summary is not None
-    return {part: "accept" if row is None else row[part] for part in PARTS} | {
+    return {part: default if row is None else row[part] for part, default in DEFAULTS.items()} | {
         "summary": {
             "pending_requests_count": summary["requests"],
             "pending_notifications_count": summary["notifications"],

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from readmodels.filters import filters_sql
-from readmodels.notification_rules import Look, Told
+from readmodels.notification_rules import DEFAULTS, FILTERABLE, Look, Told
+
+THREAD_DEPTH = 100
+"""So far up in its thread it is looked for what a private mention answers; as in Mastodon."""
 
 _FOUND = """
   SELECT p.author_id AS user_id, 'favourite' AS type, l.user_id AS from_account_id, p.id AS post_id,
@@ -60,6 +63,8 @@ _FOUND = """
   WHERE u.id = ANY(%(sign_ups)b::uuid[]) AND i.role = 'admin' AND i.created_at <= u.created_at
 """
 
+_FILTERABLE = ", ".join(f"'{kind}'" for kind in sorted(FILTERABLE))
+
 CANDIDATES = f"""
 WITH found AS ({_FOUND})
 SELECT c.user_id, c.type, c.from_account_id, c.post_id, c.report_id, c.moderation_action_id, c.happened_at,
@@ -82,7 +87,10 @@ SELECT c.user_id, c.type, c.from_account_id, c.post_id, c.report_id, c.moderatio
            AS conversation_muted,
        c.type IN ('mention', 'status', 'update')
        AND EXISTS (SELECT 1 FROM filters h WHERE h.user_id = c.user_id AND h.action = 'hide') AS hidden,
-       EXISTS (SELECT 1 FROM notification_policies policy WHERE policy.user_id = c.user_id) AS has_policy
+       c.type IN ({_FILTERABLE})
+       AND (sender.silenced_at IS NOT NULL OR (c.type = 'mention' AND p.visibility = 'direct')
+            OR EXISTS (SELECT 1 FROM notification_policies policy WHERE policy.user_id = c.user_id))
+           AS may_be_filtered
 FROM found c
 JOIN users recipient ON recipient.id = c.user_id
 JOIN users sender ON sender.id = c.from_account_id
@@ -91,30 +99,50 @@ WHERE c.happened_at IS NOT NULL
   AND (c.user_id <> c.from_account_id OR c.type IN ('poll', 'moderation_warning'))
 """
 """`hidden` is true where a filter that hides might hide the post. Whether one does is looked at apart, and so are
-policies: hardly anybody has one, and they look at much."""
+policies, where the recipient has one or a default may apply (`DEFAULTS`): they look at much, and hardly ever must."""
 
-POLICIES = """
+_PARTS = ",\n       ".join(f"coalesce(policy.{part}, '{default}') AS {part}" for part, default in DEFAULTS.items())
+
+POLICIES = f"""
+WITH RECURSIVE e AS (
+  SELECT * FROM unnest(%(number)b::bigint[], %(user_id)b::uuid[], %(type)b::text[], %(from_account_id)b::uuid[],
+                       %(post_id)b::bigint[]) AS e (number, user_id, type, from_account_id, post_id)
+), above (number, post_id, depth) AS (
+  SELECT e.number, p.in_reply_to_id, 1 FROM e JOIN posts p ON p.id = e.post_id
+  WHERE e.type = 'mention' AND p.visibility = 'direct' AND p.in_reply_to_id IS NOT NULL
+  UNION ALL
+  SELECT a.number, p.in_reply_to_id, a.depth + 1 FROM above a JOIN posts p ON p.id = a.post_id
+  WHERE p.in_reply_to_id IS NOT NULL AND a.depth < {THREAD_DEPTH}
+)
 SELECT e.number, sender.silenced_at IS NOT NULL AS sender_limited, sender.created_at AS sender_since,
-       policy.for_not_following, policy.for_not_followers, policy.for_new_accounts, policy.for_private_mentions,
-       policy.for_limited_accounts,
+       {_PARTS},
        EXISTS (SELECT 1 FROM follows f WHERE f.follower_id = e.user_id AND f.followee_id = e.from_account_id)
            AS following,
        (SELECT f.created_at FROM follows f WHERE f.follower_id = e.from_account_id AND f.followee_id = e.user_id)
            AS followed_since,
        EXISTS (SELECT 1 FROM notification_permissions n
-               WHERE n.user_id = e.user_id AND n.from_account_id = e.from_account_id) AS permitted,
+               WHERE n.user_id = e.user_id AND n.from_account_id = e.from_account_id)
+       OR (e.type = 'mention'
+           AND EXISTS (SELECT 1 FROM identities staff JOIN identities other ON other.user_id = e.user_id
+                       WHERE staff.user_id = e.from_account_id
+                         AND ((staff.role = 'moderator' AND other.role = 'user')
+                              OR (staff.role = 'admin' AND other.role <> 'admin'))))
+           AS permitted,
        e.type = 'mention' AND p.visibility = 'direct'
-       AND (p.in_reply_to_account_id IS DISTINCT FROM e.user_id
-            OR NOT EXISTS (SELECT 1 FROM post_mentions m
-                           WHERE m.post_id = p.in_reply_to_id AND m.account_id = e.from_account_id))
+       AND NOT EXISTS (SELECT 1 FROM above a JOIN posts asked ON asked.id = a.post_id
+                       JOIN post_mentions m ON m.post_id = asked.id AND m.account_id = e.from_account_id
+                       WHERE a.number = e.number AND asked.author_id = e.user_id AND asked.visibility = 'direct')
            AS unasked_private_mention
-FROM unnest(%(number)b::bigint[], %(user_id)b::uuid[], %(type)b::text[], %(from_account_id)b::uuid[],
-            %(post_id)b::bigint[]) AS e (number, user_id, type, from_account_id, post_id)
-JOIN notification_policies policy ON policy.user_id = e.user_id
+FROM e
 JOIN users sender ON sender.id = e.from_account_id
+LEFT JOIN notification_policies policy ON policy.user_id = e.user_id
 LEFT JOIN posts p ON p.id = e.post_id
 """
-"""What the recipients' policies look at, of candidates by their number."""
+"""What the recipients' policies look at, of candidates by their number.
+
+As in Mastodon staff who mention somebody below them are never filtered, and a private mention is not if its thread has
+one of the recipient's to the sender.
+"""
 
 FILTERED_TEXTS = f"""
 SELECT e.user_id, e.post_id, p.text, p.spoiler_text, {filters_sql("e.user_id")} AS filters,

@@ -151,8 +151,8 @@ def _filtered(candidates: list[Candidate]) -> Effects[list[Candidate]]:
 
 
 def _with_policies(candidates: list[Candidate]) -> Effects[list[Candidate]]:
-    """The candidates with what the recipients' policies look at; of whose policy has gone meanwhile without one."""
-    concerned = {number: each for number, each in enumerate(candidates) if each.has_policy}
+    """The candidates with what the recipients' policies look at; of a sender who has gone meanwhile without it."""
+    concerned = {number: each for number, each in enumerate(candidates) if each.may_be_filtered}
     if not concerned:
         return candidates
     names = ("user_id", "type", "from_account_id", "post_id")
@@ -162,7 +162,7 @@ def _with_policies(candidates: list[Candidate]) -> Effects[list[Candidate]]:
         for row in (yield Query(queries.POLICIES, {"number": list(concerned), **parameters}))
     }
     return [
-        each._replace(**facts.get(number, {"has_policy": False})) if number in concerned else each
+        each._replace(**facts.get(number, {"may_be_filtered": False})) if number in concerned else each
         for number, each in enumerate(candidates)
     ]
 

@@ -16,10 +16,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 Decision = Literal["accept", "filter", "drop"]
+
+DEFAULTS: Final[Mapping[str, Decision]] = {
+    "for_not_following": "accept",
+    "for_not_followers": "accept",
+    "for_new_accounts": "accept",
+    "for_private_mentions": "filter",
+    "for_limited_accounts": "filter",
+}
+"""The parts of a policy, and what they are for whoever has set none; as in Mastodon."""
 
 NEW_ACCOUNT = timedelta(days=30)
 NEW_FOLLOWER = timedelta(days=3)
@@ -82,7 +91,7 @@ class Told(NamedTuple):
 class Candidate(NamedTuple):
     """Something to tell somebody, with all that decides whether they are told.
 
-    A row of `CANDIDATES`, and of `POLICIES` where the recipient has one.
+    A row of `CANDIDATES`, and of `POLICIES` where it may be filtered.
     """
 
     user_id: UUID
@@ -103,21 +112,22 @@ class Candidate(NamedTuple):
     conversation_muted: bool
     hidden: bool
     """A filter of the recipient's hides the post."""
-    has_policy: bool
-    """Without one nothing that follows is asked for."""
+    may_be_filtered: bool
+    """The recipient has a policy, or one of the defaults may apply. Otherwise nothing that follows is asked for."""
     sender_limited: bool = False
     sender_since: datetime = datetime.min.replace(tzinfo=UTC)
-    for_not_following: Decision = "accept"
-    for_not_followers: Decision = "accept"
-    for_new_accounts: Decision = "accept"
-    for_private_mentions: Decision = "accept"
-    for_limited_accounts: Decision = "accept"
+    for_not_following: Decision = DEFAULTS["for_not_following"]
+    for_not_followers: Decision = DEFAULTS["for_not_followers"]
+    for_new_accounts: Decision = DEFAULTS["for_new_accounts"]
+    for_private_mentions: Decision = DEFAULTS["for_private_mentions"]
+    for_limited_accounts: Decision = DEFAULTS["for_limited_accounts"]
     following: bool = False
     followed_since: datetime | None = None
     """Since when the sender follows the recipient."""
     permitted: bool = False
+    """The recipient has accepted the sender's notifications, or the sender is staff who writes to them."""
     unasked_private_mention: bool = False
-    """A direct post that answers nothing of the recipient's."""
+    """A direct post in no thread in which the recipient has written to the sender directly."""
 
 
 Hint = tuple[str, Any]
@@ -168,7 +178,7 @@ def decide(candidate: Candidate) -> Decision:
         return "accept"
     if c.blocked or c.muted or c.conversation_muted or c.hidden:
         return "drop"
-    if c.type not in FILTERABLE or not c.has_policy or c.permitted:
+    if c.type not in FILTERABLE or not c.may_be_filtered or c.permitted:
         return "accept"
     return max(_policies(c), key=_SEVERITY.__getitem__, default="accept")
 

@@ -192,6 +192,29 @@ async def test_what_a_policy_filters_is_a_request_until_it_is_accepted(api: Api)
     await until_inbox_equals_oracle(api, ada)
 
 
+async def test_without_a_policy_strangers_who_write_privately_are_a_request(api: Api) -> None:
+    ada, bob, eve = await api.people("ada", "bob", "eve")
+    policy = (await api.get("/api/v2/notifications/policy", ada)).ok()
+    assert [part for part, what in policy.items() if what == "filter"] == [
+        "for_private_mentions",
+        "for_limited_accounts",
+    ]
+    await follow(api, ada, eve)
+    private = await api.status(bob, f"@{ada.username} psst", visibility="direct")
+    friendly = await api.status(eve, f"@{ada.username} psst", visibility="direct")
+    open_to_all = await api.status(bob, f"@{ada.username} hello")
+    wanted = [("mention", eve.id, friendly["id"]), ("mention", bob.id, open_to_all["id"])]
+    await until_told(api, ada, *wanted)
+    (request,) = (await api.get("/api/v1/notifications/requests", ada)).ok()
+    assert (request["account"]["id"], request["last_status"]["id"]) == (bob.id, private["id"])
+    answer = await api.status(ada, f"@{bob.username} what?", visibility="direct", in_reply_to_id=private["id"])
+    more = await api.status(bob, f"@{ada.username} nothing", visibility="direct", in_reply_to_id=answer["id"])
+    await until_told(api, ada, *wanted, ("mention", bob.id, more["id"]))
+    changed = await api.request("PATCH", "/api/v2/notifications/policy", ada, json={"for_new_accounts": "drop"})
+    kept = ("for_private_mentions", "for_limited_accounts", "for_new_accounts", "for_not_following")
+    assert [changed.ok()[part] for part in kept] == ["filter", "filter", "drop", "accept"]
+
+
 async def test_groups_say_who_and_how_many(api: Api) -> None:
     ada, *others = await api.people("ada", "bob", "eve", "joe")
     post, mentioned = await api.status(ada, "Hello."), await api.status(others[0], f"@{ada.username} hi")

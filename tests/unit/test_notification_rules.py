@@ -6,6 +6,7 @@ import pytest
 
 from fanline.ids import created_ms
 from readmodels.notification_rules import (
+    DEFAULTS,
     PROBES_A_MS,
     Candidate,
     Look,
@@ -27,7 +28,7 @@ def candidate(**changes: Any) -> Candidate:
         "user_id": ADA, "type": "favourite", "from_account_id": BOB, "post_id": 5, "report_id": None,
         "moderation_action_id": None, "happened_at": NOW, "recipient_suspended": False, "sender_suspended": False,
         "sender_limited": False, "sender_since": NOW - timedelta(days=1000), "visible": True, "blocked": False,
-        "muted": False, "conversation_muted": False, "hidden": False, "has_policy": False,
+        "muted": False, "conversation_muted": False, "hidden": False, "may_be_filtered": False,
         "for_not_following": "accept", "for_not_followers": "accept", "for_new_accounts": "accept",
         "for_private_mentions": "accept", "for_limited_accounts": "accept", "following": False,
         "followed_since": NOW - timedelta(days=100), "permitted": False, "unasked_private_mention": False,
@@ -35,8 +36,16 @@ def candidate(**changes: Any) -> Candidate:
     return Candidate(**facts | changes)
 
 
-def test_without_a_policy_everything_is_accepted() -> None:
+def test_what_no_policy_can_filter_is_accepted() -> None:
     assert decide(candidate()) == "accept"
+
+
+def test_who_has_set_no_policy_has_private_mentions_and_limited_people_filtered_and_nothing_else() -> None:
+    usual = {"may_be_filtered": True, "followed_since": None, "sender_since": NOW} | DEFAULTS
+    assert decide(candidate(**usual)) == "accept"
+    assert decide(candidate(**usual, unasked_private_mention=True)) == "filter"
+    assert decide(candidate(**usual, sender_limited=True)) == "filter"
+    assert decide(candidate(**usual, sender_limited=True, unasked_private_mention=True, following=True)) == "accept"
 
 
 @pytest.mark.parametrize(
@@ -63,23 +72,23 @@ def test_a_warning_reaches_even_whoever_hides_everything() -> None:
     ],
 )
 def test_each_part_of_a_policy_applies_to_its_own_senders_only(part: str, facts: dict[str, Any]) -> None:
-    policy = {"has_policy": True, part: "filter"}
+    policy = {"may_be_filtered": True, part: "filter"}
     assert decide(candidate(**policy, **facts)) == "filter"
-    assert decide(candidate(**policy | {"has_policy": False}, **facts)) == "accept"
+    assert decide(candidate(**policy | {"may_be_filtered": False}, **facts)) == "accept"
     assert decide(candidate(**policy, **facts, permitted=True)) == "accept"
     harmless = {"following": True, "followed_since": NOW - timedelta(days=4)}
     assert decide(candidate(**policy, **facts | harmless)) == "accept"
 
 
 def test_the_strictest_part_wins() -> None:
-    both = {"has_policy": True, "for_not_following": "filter", "for_new_accounts": "drop"}
+    both = {"may_be_filtered": True, "for_not_following": "filter", "for_new_accounts": "drop"}
     assert decide(candidate(**both, sender_since=NOW)) == "drop"
     assert decide(candidate(**both)) == "filter"
 
 
 @pytest.mark.parametrize("kind", ["poll", "status", "update", "admin.report", "admin.sign_up"])
 def test_policies_do_not_apply_to_what_one_has_asked_for(kind: str) -> None:
-    assert decide(candidate(type=kind, has_policy=True, for_not_following="drop")) == "accept"
+    assert decide(candidate(type=kind, may_be_filtered=True, for_not_following="drop")) == "accept"
 
 
 def test_a_cause_is_the_same_for_every_event_of_a_fact_and_another_for_everything_else() -> None:
