@@ -1,6 +1,5 @@
 """Notifications as they are read in groups: from a slice of them where it tells all, from the database otherwise."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -11,7 +10,6 @@ from api.notification_reads import reader_of, shown_marker
 from api.notification_unread import unread
 from readmodels.effects import Query
 from readmodels.home_rules import Page
-from readmodels.inbox import Item
 from readmodels.notification_groups import COUNT_GROUPS, heads_query, members_query
 from readmodels.notification_pages import Group, Wanted, group, items_of, shown_key, span_of
 from readmodels.notifications import UNGROUPED
@@ -73,6 +71,7 @@ async def count_unread_groups(
 
 
 async def _page(request: web.Request, viewer: UUID, page: Page, wanted: Wanted, grouped: frozenset[str]) -> _Found:
+    """A page from a slice of notifications; where that is full and has too few groups, the database goes on."""
     size = min(page.limit * ITEMS_A_GROUP, MOST_ITEMS)
     items = await reader_of(request).read(viewer, replace(page, limit=size), wanted)
     upwards = page.min_id is not None
@@ -105,5 +104,5 @@ async def _heads(request: web.Request, query: Query) -> list[int]:
 
 
 def _reversed(group: Group) -> Group:
-    items: Sequence[Item] = group.items[::-1]
+    items = group.items[::-1]
     return replace(group, items=items, oldest=items[-1].id)

@@ -11,7 +11,7 @@ from uuid import UUID
 from readmodels.effects import Query
 from readmodels.home_rules import Page
 from readmodels.notification_pages import Wanted, conditions_of, parameters_of
-from readmodels.notifications import COLUMNS, SHOWN
+from readmodels.notifications import COLUMNS, SHOWN, UNGROUPED
 
 SAMPLE_ACCOUNTS = 8
 """How many of a group's people are shown by picture; as in Mastodon."""
@@ -55,7 +55,7 @@ WITH RECURSIVE heads (id, seen, number) AS (
 SELECT id FROM heads WHERE number > 0 ORDER BY number
 """,
         parameters_of(user_id, page, wanted)
-        | {"start": page.above if upwards else page.max_id, "grouped": sorted(grouped), "seen": sorted(seen)},
+        | {"start": page.above if upwards else page.max_id, "grouped": sorted(grouped), "seen": _large(seen)},
     )
 
 
@@ -73,5 +73,10 @@ SELECT {COLUMNS} FROM (
 WHERE n.place <= %(sample)s ORDER BY n.id DESC
 """,
         parameters_of(user_id, page, wanted)
-        | {"grouped": sorted(grouped), "seen": sorted(seen), "sample": SAMPLE_ACCOUNTS},
+        | {"grouped": sorted(grouped), "seen": _large(seen), "sample": SAMPLE_ACCOUNTS},
     )
+
+
+def _large(keys: Collection[str]) -> list[str]:
+    """Those that may have further notifications."""
+    return sorted(key for key in keys if not key.startswith(UNGROUPED))

@@ -124,5 +124,6 @@ def test_what_goes_on_below_a_large_group_stays_inside_cockroachdbs_grammar() ->
     wanted = Wanted(frozenset({"favourite"}), BOB)
     for page in (Page(3, max_id=9), Page(3, min_id=4), Page(3, max_id=9, since_id=4)):
         for build in (heads_query, members_query):
-            query = build(ADA, page, wanted, frozenset(GROUPED_TYPES), ["follow-1"])
+            query = build(ADA, page, wanted, frozenset(GROUPED_TYPES), ["follow-1", "ungrouped-7"])
+            assert query.parameters["seen"] == ["follow-1"]
             assert faults(re.sub(r"%\(\w+\)s", "NULL", query.sql)) == []
