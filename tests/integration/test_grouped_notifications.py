@@ -1,15 +1,19 @@
-"""Groups of a popular post, which are larger than what is read of them, over the real servers; no flow has to run."""
+"""Groups of a popular post, which are larger than what is read of them, on the running system."""
 
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
+import pytest_asyncio
 
 from fanline.ids import first_id_at
 from readmodels.notifications import group_key
-from tests.integration.api_world import Api, Person
+from tests.conftest import Stack
+from tests.integration.api_world import Api, Person, running_api
+from tests.integration.notification_world import until_inbox_equals_oracle
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,6 +29,12 @@ SELECT %(first)s + row_number() OVER (), %(user_id)s, %(type)s, u.id, %(post_id)
        to_timestamp(%(ms)s::float8 / 1000)
 FROM users u WHERE left(u.username, char_length(%(name)s)) = %(name)s LIMIT %(people)s
 """
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(system: Stack) -> AsyncIterator[Api]:
+    async with running_api(system.settings) as running:
+        yield running
 
 
 class Popular:
@@ -52,8 +62,7 @@ class Popular:
 
 async def popular(api: Api) -> Popular:
     ada, bob = await api.people("ada", "bob")
-    # Not a post of hers, so that she has written nothing that has to be waited for before Redis answers her.
-    post = int((await api.status(bob, "Hello."))["id"])
+    post = int((await api.status(ada, "Hello."))["id"])
     database, now_ms = api.context.database, time.time_ns() // 1_000_000
     name = f"crowd_{ada.username}"[:24]
     await database.execute(CROWD, {"name": name, "people": LIKES})
@@ -74,6 +83,7 @@ async def popular(api: Api) -> Popular:
     ]
     reposts = await notify("reblog", 5, post, REPOSTS, name)
     likes = await notify("favourite", 6, post, LIKES, name)
+    await until_inbox_equals_oracle(api, ada)
     return Popular(api, ada, mentions[::-1], likes, reposts)
 
 
