@@ -18,7 +18,6 @@ DROP TABLE notification_policies;
 ALTER TABLE notifications REPLICA IDENTITY DEFAULT;
 -- end
 DROP INDEX follows_notify;
-DROP INDEX users_suspended;
 DROP TABLE polls_told;
 DROP INDEX notifications_from;
 CREATE INDEX notifications_from ON notifications (from_account_id);

@@ -1,12 +1,12 @@
--- What a person wants to be told. A missing row means the defaults (readmodels/notification_rules.py).
+-- What a person wants to be told. A missing row means: everything.
 
 CREATE TABLE notification_policies (
     user_id               uuid PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
-    for_not_following     text NOT NULL CHECK (for_not_following IN ('accept', 'filter', 'drop')),
-    for_not_followers     text NOT NULL CHECK (for_not_followers IN ('accept', 'filter', 'drop')),
-    for_new_accounts      text NOT NULL CHECK (for_new_accounts IN ('accept', 'filter', 'drop')),
-    for_private_mentions  text NOT NULL CHECK (for_private_mentions IN ('accept', 'filter', 'drop')),
-    for_limited_accounts  text NOT NULL CHECK (for_limited_accounts IN ('accept', 'filter', 'drop')),
+    for_not_following     text NOT NULL DEFAULT 'accept' CHECK (for_not_following IN ('accept', 'filter', 'drop')),
+    for_not_followers     text NOT NULL DEFAULT 'accept' CHECK (for_not_followers IN ('accept', 'filter', 'drop')),
+    for_new_accounts      text NOT NULL DEFAULT 'accept' CHECK (for_new_accounts IN ('accept', 'filter', 'drop')),
+    for_private_mentions  text NOT NULL DEFAULT 'accept' CHECK (for_private_mentions IN ('accept', 'filter', 'drop')),
+    for_limited_accounts  text NOT NULL DEFAULT 'accept' CHECK (for_limited_accounts IN ('accept', 'filter', 'drop')),
     updated_at            timestamptz NOT NULL DEFAULT now()
 );
 
@@ -39,8 +39,6 @@ CREATE TABLE polls_told (
     ended_at  timestamptz NOT NULL,
     poll_id   bigint NOT NULL
 );
--- Who is suspended: asked of the senders of everything that somebody reads.
-CREATE INDEX users_suspended ON users (id) WHERE suspended_at IS NOT NULL;
 -- Who wants to hear of every post of an author.
 CREATE INDEX follows_notify ON follows (followee_id, follower_id) WHERE notify;
 

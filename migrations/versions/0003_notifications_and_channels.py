@@ -1,4 +1,4 @@
-"""What streams and Web Push need to know of notifications and of whom they tell."""
+"""What streams, Web Push and policies need to know of notifications and of whom they tell."""
 
 from alembic import context, op
 
@@ -9,7 +9,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-FILES = ("notifications", "channels")
+FILES = ("notifications", "channels", "policies")
 
 
 def _dialect() -> Dialect:
@@ -18,12 +18,12 @@ def _dialect() -> Dialect:
 
 
 def upgrade() -> None:
-    """Add the columns."""
+    """Add the columns and the index, and take the defaults away."""
     for statement in revision_statements(revision, FILES, _dialect()):
         op.get_bind().exec_driver_sql(statement)
 
 
 def downgrade() -> None:
-    """Drop the columns."""
+    """The reverse."""
     for statement in revision_statements(revision, ("down",), _dialect()):
         op.get_bind().exec_driver_sql(statement)
