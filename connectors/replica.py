@@ -16,7 +16,7 @@ from connectors import connect as kafka_connect
 from connectors import plan, recovery, renewal, slots
 from connectors.applied import AppliedOffsets
 from connectors.flows import group_of
-from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error, typed_errors
+from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error
 from fanline.database import connect, run_transaction_alone
 from fanline.errors import ConfigurationError, FanlineError
 from fanline.replica import LEFT_OUT, Route
@@ -249,13 +249,8 @@ def _publish(connection: "psycopg.Connection[Any]", name: str, tables: list[str]
 
 
 def _make_topic(route: Route, settings: Settings) -> None:
+    """Make the topic. A new one counts from 0: what is known of an older one would hide its first records."""
     admin = AdminClient(client_config(settings, route.flow))
-    with typed_errors(settings):
-        there = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).topics
-    if route.changes in there:
-        return
-    # A new topic counts from 0: what is known of an older one would hide its first records.
-    run_transaction_alone(route.target, lambda connection: connection.execute(FORGET, [route.changes]))
     topic = NewTopic(
         route.changes, 1, settings.kafka_replication_factor,
         config={"cleanup.policy": "delete", "retention.ms": "-1"},
@@ -265,6 +260,10 @@ def _make_topic(route: Route, settings: Settings) -> None:
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise typed_error(settings, error.args[0]) from error
+        ends, _ = behind(route, settings)
+        if ends:
+            return
+    run_transaction_alone(route.target, lambda connection: connection.execute(FORGET, [route.changes]))
 
 
 def _config(route: Route, settings: Settings, tables: list[str], *, snapshot: bool) -> plan.Config:

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS replica_positions (
     PRIMARY KEY (topic, partition)
 )
 """,
+    "ALTER TABLE replica_positions ADD COLUMN IF NOT EXISTS snapshot_lsn bigint NOT NULL DEFAULT 0",
     """
 CREATE TABLE IF NOT EXISTS replica_constraints (
     name text PRIMARY KEY, relation text NOT NULL, definition text NOT NULL
@@ -50,14 +51,15 @@ JOIN information_schema.table_constraints t ON t.table_schema = k.table_schema
 WHERE t.table_schema = 'public' AND t.constraint_type = 'PRIMARY KEY' ORDER BY k.table_name, k.ordinal_position
 """
 POSITION = """
-SELECT next_offset, commit_lsn, lsn FROM replica_positions
+SELECT next_offset, commit_lsn, lsn, snapshot_lsn FROM replica_positions
 WHERE topic = %(topic)s AND partition = %(partition)s FOR UPDATE
 """
 MOVE = """
-INSERT INTO replica_positions (topic, partition, next_offset, commit_lsn, lsn)
-VALUES (%(topic)s, %(partition)s, %(next_offset)s, %(commit_lsn)s, %(lsn)s)
+INSERT INTO replica_positions (topic, partition, next_offset, commit_lsn, lsn, snapshot_lsn)
+VALUES (%(topic)s, %(partition)s, %(next_offset)s, %(commit_lsn)s, %(lsn)s, %(snapshot_lsn)s)
 ON CONFLICT (topic, partition) DO UPDATE
-SET next_offset = excluded.next_offset, commit_lsn = excluded.commit_lsn, lsn = excluded.lsn
+SET next_offset = excluded.next_offset, commit_lsn = excluded.commit_lsn, lsn = excluded.lsn,
+    snapshot_lsn = excluded.snapshot_lsn
 """
 
 
@@ -79,8 +81,8 @@ class Row:
     gone: bool
     place: tuple[int, int] | None
     """Where it was in the source's log; None for a row that the snapshot has read."""
-    begins: bool = False
-    """Whether it is the first row of a snapshot."""
+    snapshot: int | None = None
+    """The place in the source's log at which the snapshot was taken that has read the row; None without one."""
 
 
 def tables() -> Effects[dict[str, Table]]:
@@ -100,25 +102,26 @@ def read(message: Message, known: dict[str, Table]) -> Row:
         record, key = json.loads(message.value or b""), json.loads(message.key or b"")
         table = known[record.pop("__source_table")]
         op, deleted, sequence = record.pop("__op"), record.pop("__deleted"), record.pop("__source_sequence")
-        begins = record.pop("__source_snapshot") == "first"
         gone = deleted == "true"
         values = {column: key[column] for column in table.key} if gone else record
         unknown = values.keys() - table.columns.keys()
         if unknown:
             raise KeyError(min(unknown))
-        place = None if op == "r" else parse_sequence(table.name, sequence)
+        place = parse_sequence(table.name, sequence)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MalformedEvent(
             f"The change at offset {message.offset} of {message.topic} cannot be applied: {error!r}."
         ) from error
-    return Row(table, values, gone, place, begins)
+    return Row(table, values, gone, None, place[1]) if op == "r" else Row(table, values, gone, place)
 
 
 def apply(messages: Sequence[Message], known: dict[str, Table]) -> Effects[int]:
     """Applies records of one partition, in their order; returns how many were new. One transaction."""
     topic, partition = messages[0].topic, messages[0].partition
     found = yield Query(POSITION, {"topic": topic, "partition": partition})
-    next_offset, place = (found[0]["next_offset"], (found[0]["commit_lsn"], found[0]["lsn"])) if found else (0, (0, 0))
+    known_place = found[0] if found else {"next_offset": 0, "commit_lsn": 0, "lsn": 0, "snapshot_lsn": 0}
+    next_offset, snapshot = known_place["next_offset"], known_place["snapshot_lsn"]
+    place = known_place["commit_lsn"], known_place["lsn"]
     applied = 0
     for message in messages:
         if message.offset < next_offset or message.value is None:
@@ -129,8 +132,10 @@ def apply(messages: Sequence[Message], known: dict[str, Table]) -> Effects[int]:
             if row.place < place:
                 continue
             place = row.place
-        if row.begins:
-            # A connector that was interrupted in its snapshot takes another, which lacks what was deleted meanwhile.
+        if row.snapshot is not None and row.snapshot != snapshot:
+            # A connector that is made anew, or was interrupted in its snapshot, takes another, which lacks what was
+            # deleted meanwhile. Debezium's mark of the first row is missing when the first table is empty.
+            snapshot = row.snapshot
             for name in sorted(known.keys() - LEFT_OUT):
                 yield Query(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)).as_string(), {})
         yield from statements(row)
@@ -143,6 +148,7 @@ def apply(messages: Sequence[Message], known: dict[str, Table]) -> Effects[int]:
             "next_offset": next_offset,
             "commit_lsn": place[0],
             "lsn": place[1],
+            "snapshot_lsn": snapshot,
         },
     )
     return applied

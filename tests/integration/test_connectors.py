@@ -220,7 +220,8 @@ def test_a_connector_begins_anew_with_another_database_and_leaves_nothing_behind
     config = json.loads(text) | {"name": name, "publication.name": "fanline_cdc"}
     (tmp_path / "trial.json").write_text(json.dumps(config))
     topic, folder = f"{name}.changes", str(tmp_path)
-    AdminClient(client_config(settings, name)).create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    topics = AdminClient(client_config(settings, name))
+    topics.create_topics([NewTopic(topic, 1, 1)])[topic].result()
     here = "SELECT database FROM pg_replication_slots WHERE slot_name = %s AND active"
 
     def beat(moment):
@@ -263,7 +264,7 @@ def test_a_connector_begins_anew_with_another_database_and_leaves_nothing_behind
                     each.database_url.get_secret_value(), autocommit=True, user="postgres"
                 ) as cleaning:
                     slots.drop(cleaning, name, 30)
-            AdminClient(client_config(settings, name)).delete_topics([topic])[topic].result()
+            topics.delete_topics([topic])[topic].result()
 
 
 def test_whether_the_outboxs_connector_has_sent_everything_is_known(ready):

@@ -15,10 +15,10 @@ LIKES = Table("likes", {"user_id": "uuid", "post_id": "int8", "tags": "_text", "
 KNOWN = {"likes": LIKES, "replica_positions": Table("replica_positions", {"topic": "text"}, ("topic",))}
 
 
-def message(offset, row, op="c", lsn=(5, 7), snapshot=None, deleted="false"):
+def message(offset, row, op="c", lsn=(5, 7), deleted="false"):
     meta = {
-        "__op": op, "__deleted": deleted, "__source_table": "likes", "__source_snapshot": snapshot,
-        "__source_sequence": json.dumps([str(each) for each in lsn]),
+        "__op": op, "__deleted": deleted, "__source_table": "likes",
+        "__source_sequence": json.dumps([None if each is None else str(each) for each in lsn]),
     }  # fmt: skip
     key = {"user_id": "u", "post_id": 9}
     return Message("t", 0, offset, json.dumps(key).encode(), json.dumps(row | meta).encode(), (), 0)
@@ -48,7 +48,8 @@ UPSERT = (
 def test_a_row_is_written_whatever_is_there_and_the_place_moves_with_it():
     run, count = applied([message(3, ROW)])
     assert run[1] == (UPSERT, ROW)
-    assert run[2] == (MOVE, {"topic": "t", "partition": 0, "next_offset": 4, "commit_lsn": 5, "lsn": 7})
+    place = {"next_offset": 4, "commit_lsn": 5, "lsn": 7, "snapshot_lsn": 0}
+    assert run[2] == (MOVE, {"topic": "t", "partition": 0} | place)
     assert (len(run), count) == (3, 1)
 
 
@@ -67,23 +68,31 @@ def test_a_large_value_that_was_not_touched_stays_as_it_is():
 
 
 def test_what_a_crash_repeats_is_left_out():
-    books = [{"next_offset": 4, "commit_lsn": 5, "lsn": 7}]
+    books = [{"next_offset": 4, "commit_lsn": 5, "lsn": 7, "snapshot_lsn": 3}]
     run, count = applied([message(2, ROW), message(3, ROW), message(4, ROW, lsn=(6, 8))], books)
     assert (len(run), count) == (3, 1)
     assert run[-1][1]["next_offset"] == 5
 
 
 def test_what_debezium_sends_again_is_known_by_its_place_in_the_log():
-    books = [{"next_offset": 4, "commit_lsn": 5, "lsn": 7}]
+    books = [{"next_offset": 4, "commit_lsn": 5, "lsn": 7, "snapshot_lsn": 3}]
     run, count = applied([message(4, ROW, lsn=(5, 6)), message(5, ROW, lsn=(4, 99))], books)
     assert (len(run), count) == (2, 0)
-    assert run[-1][1] == {"topic": "t", "partition": 0, "next_offset": 6, "commit_lsn": 5, "lsn": 7}
+    place = {"next_offset": 6, "commit_lsn": 5, "lsn": 7, "snapshot_lsn": 3}
+    assert run[-1][1] == {"topic": "t", "partition": 0} | place
 
 
 def test_a_snapshot_that_begins_anew_empties_what_an_interrupted_one_has_left():
-    run, _ = applied([message(8, ROW, "r", snapshot="first"), message(9, ROW, "r", snapshot="true")])
+    rows = [message(8, ROW, "r", (None, 4)), message(9, ROW, "r", (None, 4))]
+    run, _ = applied(rows)
     assert [sql for sql, _ in run if sql.startswith("DELETE")] == ['DELETE FROM "likes"']
     assert run[1][0] == 'DELETE FROM "likes"'
+    assert run[-1][1] == {"topic": "t", "partition": 0, "next_offset": 10, "commit_lsn": 0, "lsn": 0, "snapshot_lsn": 4}
+    # The next batch of the same snapshot empties nothing; another snapshot does.
+    books = [{"next_offset": 8, "commit_lsn": 0, "lsn": 0, "snapshot_lsn": 4}]
+    assert [sql for sql, _ in applied(rows, books)[0] if sql.startswith("DELETE")] == []
+    run, _ = applied([*rows, message(10, ROW, "r", (None, 6))], books)
+    assert [sql for sql, _ in run if sql.startswith("DELETE")] == ['DELETE FROM "likes"']
 
 
 @pytest.mark.parametrize(
