@@ -14,6 +14,7 @@ from fanline.logging import get_logger
 from readmodels import trend_ranking, trends
 from readmodels.effects import Effects, Redis
 from readmodels.trend_ranking import Ranking, Terms
+from readmodels.trend_uses import DAY_MS
 from readmodels.trends import Use
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class TrendReads:
     @property
     def today(self) -> int:
         """The day, counted from the Unix epoch."""
-        return self.context.clock.now_ms() // trends.DAY_MS
+        return self.context.clock.now_ms() // DAY_MS
 
     async def ranking(self, kind: bytes) -> Ranking:
         """What trends, reviewed or not; raises `DependencyUnavailable` when nothing answers."""
@@ -57,7 +58,7 @@ class TrendReads:
         found = await self._from_redis(trends.read_history(names, self.today))
         if found is not None:
             return found
-        first = first_id_at((self.today - trends.HISTORY_DAYS + 1) * trends.DAY_MS)
+        first = first_id_at((self.today - trends.HISTORY_DAYS + 1) * DAY_MS)
         rows = await self.context.database.rows(trends.TAG_HISTORY, {"names": list(names), "first": first})
         return trends.histories(rows)
 

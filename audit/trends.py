@@ -1,20 +1,21 @@
 """Holds what trends count against the database: who used each hashtag on which day, and who did what with each post."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from audit.compare import Difference, compare_sets
 from audit.model import Model, posts
 from audit.stores import Stores
 from fanline.clock import SystemClock
-from fanline.ids import first_id_at
-from readmodels import trends
+from fanline.ids import created_ms, first_id_at
+from readmodels import trend_uses, trends
 from readmodels.effects import Query, command
-from readmodels.trends import DAY_MS, HISTORY_DAYS, HOUR_MS, POST_HOURS
+from readmodels.trend_uses import POST, TAG, Kind
+from readmodels.trends import Changes, Fact, PostUse
 
-# Uses on the edge of the window may have left Redis or not; a post's newest hours are compared.
-COMPARED_HOURS = POST_HOURS - 1
+S = TypeVar("S", str, int)
+"""A hashtag or a post."""
 
 TAGS_OF = """
 SELECT DISTINCT h.name FROM post_hashtags ph JOIN hashtags h ON h.id = ph.hashtag_id
@@ -35,67 +36,75 @@ def tags_of(stores: Stores, chosen: Sequence[int]) -> Sequence[str]:
 
 def check_tags(stores: Stores, names: Sequence[str]) -> dict[str, Difference | None]:
     """Each hashtag's uses of the last days are those of its public posts."""
-    today = SystemClock().now_ms() // DAY_MS
-    days = range(today - HISTORY_DAYS + 1, today + 1)
-    rows = stores.rows(Query(TAG_USES, {"names": list(names), "first": first_id_at(days[0] * DAY_MS)}))
-    wanted: dict[str, set[bytes]] = {name: set() for name in names}
-    for row in rows:
-        wanted[row["name"]].add(row["author_id"].bytes + row["id"].to_bytes(8))
-    reads = [command(trends.tag_key(name.encode(), day), b"ZRANGE", 0, -1) for name in names for day in days]
-    replies = iter(stores.redis(reads))
-    found = {name: [bytes(member) for _ in days for member in next(replies)] for name in names}
-    return {name: compare_sets(wanted[name], found[name]) for name in names}
+    days = trend_uses.whole_blocks(TAG, SystemClock().now_ms())
+    wanted: dict[str, list[tuple[bytes, int]]] = {name: [] for name in names}
+    for row in _tagged(stores, names, days[0] * TAG.block_ms):
+        wanted[row["name"]].append((trend_uses.use(row["author_id"].bytes, row["id"]), created_ms(row["id"])))
+    return _compared(stores, TAG, {name: name.encode() for name in names}, wanted, days)
 
 
 def repair_tags(stores: Stores, names: Sequence[str]) -> None:
-    """Counts the hashtags' posts again, and takes out what is no post of theirs."""
-    today = SystemClock().now_ms() // DAY_MS
-    days = range(today - HISTORY_DAYS + 1, today + 1)
-    rows = stores.rows(Query(TAG_USES, {"names": list(names), "first": first_id_at(days[0] * DAY_MS)}))
-    keys = [trends.tag_key(name.encode(), day) for name in names for day in days]
+    """Counts the hashtags' posts again from nothing."""
+    now_ms = SystemClock().now_ms()
+    keys = [TAG.use_key(name.encode(), day) for name in names for day in TAG.kept_blocks(now_ms)]
     counted = stores.redis([command(key, b"ZRANGE", 0, -1) for key in keys])
-    posts = {row["id"] for row in rows}
-    for key, members in zip(keys, counted, strict=True):
-        gone = [bytes(member) for member in members if trends.post_of(bytes(member)) not in posts]
-        if gone:
-            stores.redis([command(key, b"ZREM", *gone)])
-        posts |= {trends.post_of(bytes(member)) for member in members}
-    stores.drive(trends.count_tags(sorted(posts)))
+    found = {trend_uses.made_by(bytes(member)) for members in counted for member in members}
+    stores.redis([trend_uses.forget(TAG, name.encode(), now_ms) for name in names])
+    found |= {row["id"] for row in _tagged(stores, names, now_ms - TAG.kept_ms)}
+    stores.drive(trends.count_tags(sorted(found), now_ms))
 
 
 def check_posts(stores: Stores, chosen: Sequence[int]) -> dict[int, Difference | None]:
     """What was done with each post in the last hours is what the rows of likes, reposts and answers say."""
-    since = SystemClock().now_ms() - COMPARED_HOURS * HOUR_MS
-    wanted: dict[int, set[bytes]] = {post: set() for post in chosen}
-    for row in _rows(stores, chosen, since):
-        wanted[row["post_id"]].add(trends.use_of(row)[0])
-    replies = stores.redis([command(trends.use_key(post), b"ZRANGEBYSCORE", since, b"+inf") for post in chosen])
-    return {
-        post: compare_sets(wanted[post], [bytes(member) for member in members])
-        for post, members in zip(chosen, replies, strict=True)
-    }
+    quarters = trend_uses.whole_blocks(POST, SystemClock().now_ms())
+    wanted = _uses(stores, chosen, quarters[0] * POST.block_ms)
+    return _compared(stores, POST, {post: b"%d" % post for post in chosen}, wanted, quarters)
 
 
 def repair_posts(stores: Stores, chosen: Sequence[int]) -> None:
-    """Writes what the rows say; what they do not say then, or any more, is taken out."""
-    since = SystemClock().now_ms() - COMPARED_HOURS * HOUR_MS
-    for row in _rows(stores, chosen, since):
-        stores.redis(trends.record_use(row["post_id"], *trends.use_of(row)))
-    keys = [trends.use_key(post) for post in chosen]
-    counted = stores.redis([command(key, b"ZRANGEBYSCORE", since, b"+inf") for key in keys])
-    wanted: dict[int, set[bytes]] = {post: set() for post in chosen}
-    for row in _rows(stores, chosen, since):
-        wanted[row["post_id"]].add(trends.use_of(row)[0])
-    for post, key, members in zip(chosen, keys, counted, strict=True):
-        gone = {bytes(member) for member in members} - wanted[post]
-        if gone:
-            stores.redis([command(key, b"ZREM", *gone)])
+    """Writes what the rows say and nothing else; what they do not say any more after that is taken out."""
+    now_ms = SystemClock().now_ms()
+    since = now_ms - POST.kept_ms
+    stores.redis([trend_uses.forget(POST, b"%d" % post, now_ms) for post in chosen])
+    written = _uses(stores, chosen, since)
+    facts = [Fact([PostUse(post, *use) for use in uses]) for post, uses in written.items()]
+    if commands := Changes(facts, now_ms).commands():
+        stores.redis(commands)
+    there = _uses(stores, chosen, since)
+    gone = [
+        Fact([PostUse(post, use, None) for use, _ in uses if use not in dict(there[post])])
+        for post, uses in written.items()
+    ]
+    if commands := Changes(gone, now_ms).commands():
+        stores.redis(commands)
 
 
-def _rows(stores: Stores, chosen: Sequence[int], since: int) -> list[dict[str, Any]]:
+def _compared(
+    stores: Stores,
+    kind: Kind,
+    subjects: Mapping[S, bytes],
+    wanted: Mapping[S, Iterable[tuple[bytes, int]]],
+    blocks: range,
+) -> dict[S, Difference | None]:
+    """How far what is kept of subjects, given by their names in keys, is from what their uses come to."""
+    found = stores.drive(trend_uses.contents(kind, list(subjects.values()), blocks))
+    return {
+        subject: compare_sets(trend_uses.expected(kind, wanted[subject]), has)
+        for subject, has in zip(subjects, found, strict=True)
+    }
+
+
+def _tagged(stores: Stores, names: Sequence[str], since: int) -> list[dict[str, Any]]:
+    return stores.rows(Query(TAG_USES, {"names": list(names), "first": first_id_at(since)}))
+
+
+def _uses(stores: Stores, chosen: Sequence[int], since: int) -> dict[int, list[tuple[bytes, int]]]:
     moment = datetime.fromtimestamp(since / 1_000, UTC)
     parameters = {"ids": list(chosen), "since": moment, "first": first_id_at(since)}
-    return stores.rows(Query(trends.POST_USES_BY_ID, parameters))
+    uses: dict[int, list[tuple[bytes, int]]] = {post: [] for post in chosen}
+    for row in stores.rows(Query(trends.POST_USES_BY_ID, parameters)):
+        uses[row["post_id"]].append(trends.use_of(row))
+    return uses
 
 
 def trend_models() -> tuple[Model, ...]:

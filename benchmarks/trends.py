@@ -1,11 +1,11 @@
 """Changes a second that trends count, from Kafka over SQL to Redis: `python -m benchmarks.trends`.
 
 20,000 public posts with one or two of 500 hashtags wait in `cdc.posts` before the flow starts, and 100,000 likes of
-them by 5,000 people in `cdc.likes`. A like is four commands, a post with a hashtag seven; the database is asked once a
-batch for posts that are gone, and once for the hashtags of those that came. The ceiling is the sink's own work alone:
-the same commands of rows that are ready, recorded beforehand in batches of the flow's size, and pipelined by our own
-sender, before and after, into a Redis without any uses. Meanwhile the flow ranks what trends, for a tenth of its time
-at most; that is not in the ceiling.
+them by 5,000 people in `cdc.likes`. A post's likes in a batch are one call, and so are a hashtag's posts; the database
+is asked once a batch for posts that are gone, and once for the hashtags of those that came. The ceiling is the sink's
+own work alone: the same commands of rows that are ready, recorded beforehand in batches of the flow's size, and
+pipelined by our own sender, before and after, into a Redis without any uses. Meanwhile the flow ranks what trends, for
+a tenth of its time at most; that is not in the ceiling.
 
 `query_share` is the share of the flow's time that the same queries take alone, `making_share` the one of making the
 commands. In the end every hashtag's uses, and those of every tenth post, must equal the database.
@@ -120,7 +120,7 @@ def record(performer: Performer, posts: Sequence[Row], likes: Sequence[Row]) -> 
 def apply(changes: Sequence[Change]) -> Effects[None]:
     """What the flow does with a batch."""
     now = now_ms()
-    yield from trends.apply(trends.Changes(trends.fact(table, "c", row, now) for table, row in changes))
+    yield from trends.apply(trends.Changes((trends.fact(table, "c", row, now) for table, row in changes), now))
 
 
 def check(settings: Settings, posts: Sequence[int]) -> None:

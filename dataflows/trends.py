@@ -47,11 +47,11 @@ def reading(clock: Clock) -> Callable[[Change], trends.Fact]:
     return read
 
 
-def applied(performer: Performer) -> Callable[[Sequence[trends.Fact]], None]:
+def applied(performer: Performer, clock: Clock) -> Callable[[Sequence[trends.Fact]], None]:
     """What applies a batch of changes."""
 
     def apply(facts: Sequence[trends.Fact]) -> None:
-        performer.run(trends.apply(trends.Changes(facts)))
+        performer.run(trends.apply(trends.Changes(facts, clock.now_ms())))
 
     return apply
 
@@ -120,7 +120,7 @@ def build() -> Dataflow:
     changes = decode_changes(
         "decode", records, NAME, convert=reading(clock), wait_until_visible=performer.wait_until_visible
     )
-    output("uses", changes, BatchSink(applied(performer), group_of(NAME)))
+    output("uses", changes, BatchSink(applied(performer, clock), group_of(NAME)))
     return dataflow
 
 

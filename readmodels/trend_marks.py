@@ -23,7 +23,8 @@ from fanline.ids import first_id_at
 from readmodels import readiness, trends
 from readmodels.effects import Effects, Query, Redis, call, command
 from readmodels.readiness import BUILDING, GENERATION_BYTES, NODES
-from readmodels.trends import DAY_MS, HOUR_MS, POST_HOURS, TAG_DAYS, Changes, fact
+from readmodels.trend_uses import POST, TAG
+from readmodels.trends import Changes, fact
 
 NOBODY = UUID(int=0)
 ROWS = 1_000
@@ -74,8 +75,8 @@ def begin(now_ms: int) -> Effects[Place]:
     """Begins to count everything again."""
     generation = secrets.token_bytes(GENERATION_BYTES)
     yield Redis([command(key, b"SET", BUILDING + generation) for key in mark_keys()])
-    since = datetime.fromtimestamp((now_ms - POST_HOURS * HOUR_MS) / 1_000, UTC)
-    return Place(generation, first_id_at(now_ms - TAG_DAYS * DAY_MS) - 1, since)
+    since = datetime.fromtimestamp((now_ms - POST.kept_ms) / 1_000, UTC)
+    return Place(generation, first_id_at(now_ms - TAG.kept_ms) - 1, since)
 
 
 def go_on(place: Place, now_ms: int) -> Effects[Place | None]:
@@ -90,7 +91,7 @@ def go_on(place: Place, now_ms: int) -> Effects[Place | None]:
 
 
 def _count_posts(place: Place, now_ms: int) -> Effects[Place]:
-    uses = first_id_at(now_ms - POST_HOURS * HOUR_MS)
+    uses = first_id_at(now_ms - POST.kept_ms)
     rows = yield Query(POSTS_AFTER, {"after": place.post, "uses": uses, "limit": ROWS})
     yield from _count("posts", rows, now_ms)
     return replace(place, posts_done=True) if len(rows) < ROWS else replace(place, post=rows[-1]["id"])
@@ -109,7 +110,7 @@ def _count_likes(place: Place, now_ms: int) -> Effects[Place]:
 
 def _count(table: str, rows: Sequence[Mapping[str, Any]], now_ms: int) -> Effects[None]:
     logged = ({name: _logged(value) for name, value in row.items()} for row in rows)
-    yield from trends.apply(Changes(fact(table, "r", row, now_ms) for row in logged))
+    yield from trends.apply(Changes((fact(table, "r", row, now_ms) for row in logged), now_ms))
 
 
 def _logged(value: object) -> object:

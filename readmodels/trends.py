@@ -1,16 +1,13 @@
 """Trends: what hashtags and posts are used by whom and when, in Redis with expiry and nowhere else.
 
-Layout; whatever is written is a member of a set, so a repetition changes nothing:
+Who used what is kept as readmodels/trend_uses.py says. Beside it, members of sets again:
 
-    tag_use:{<name>}:<day>     sorted set: account (16) and post (8), scored by the post's ms
     tag_post:{<post id>}       the post's author (16), and the names that it is counted under, one a line
-    post_use:{<post id>}       sorted set: account (16), kind (1: f favourite, r repost, a answer) and the id of the
-                               repost or answer (8, otherwise zero), scored by its ms
     trending:{<kind>:<shard>}:<hour>   set: the names (kind tags), or the ids (kind posts), that were used in an hour
 
-Days and hours are numbered from the Unix epoch, UTC. Only public posts count, and no reposts. What is counted follows
-rows, not events: an edit that changes a hashtag, a deleted post and a deleted account take back what they were counted
-for. `readmodels/trend_ranking.py` makes rankings of it.
+Hours are numbered from the Unix epoch, UTC. Only public posts count, and no reposts. What is counted follows rows, not
+events: an edit that changes a hashtag, a deleted post and a deleted account take back what they were counted for.
+`readmodels/trend_ranking.py` makes rankings of it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,26 +17,19 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
-from fanline.ids import created_ms, pack_id, unpack_id
-from readmodels.effects import Command, Effects, Query, Redis, call, command
+from fanline.ids import created_ms
+from readmodels import trend_uses
+from readmodels.effects import Command, Effects, Query, Redis, command
+from readmodels.trend_uses import DAY_MS, HOUR_MS, POST, TAG
 
-DAY_MS = 86_400_000
-HOUR_MS = 3_600_000
 HISTORY_DAYS = 7
-"""Days of a hashtag's history that clients are shown, and that its present use is held against."""
-TAG_DAYS = HISTORY_DAYS + 2
-POST_HOURS = 24
-"""Hours of a post's use that count."""
-_DAY_SECONDS = 86_400
-_TAG_SECONDS = (TAG_DAYS + 1) * _DAY_SECONDS
-_POST_SECONDS = 2 * _DAY_SECONDS
+"""Days of a hashtag's history that clients are shown."""
+_TRENDING_SECONDS = 2 * 86_400
 
 SHARDS = 16
 """Keys that an hour's names are spread over, so that no node of a cluster takes all of them."""
 
 TAGS, POSTS = b"tags", b"posts"
-FAVOURITE, REPOST, ANSWER = b"f", b"r", b"a"
-_NO_ID = bytes(8)
 
 POSTS_THERE = "SELECT id FROM posts WHERE id = ANY(%(ids)s::bigint[])"
 TAGGED_BY_ID = """
@@ -63,15 +53,15 @@ GROUP BY 1, 2
 
 # The oracle of posts' use: what was done with them since a moment.
 POST_USES = """
-SELECT l.post_id, l.user_id AS account_id, 'f' AS kind, 0 AS through,
+SELECT l.post_id, l.user_id AS account_id, 0 AS through,
        floor(extract(epoch FROM l.created_at) * 1000)::bigint AS ms
 FROM likes l WHERE l.created_at >= %(since)s {likes}
 UNION ALL
-SELECT p.repost_of_id, p.author_id, 'r', p.id, p.id >> 16
+SELECT p.repost_of_id, p.author_id, p.id, p.id >> 16
 FROM posts p
 WHERE p.id >= %(first)s AND p.repost_of_id IS NOT NULL AND p.visibility IN ('public', 'unlisted') {reposts}
 UNION ALL
-SELECT p.in_reply_to_id, p.author_id, 'a', p.id, p.id >> 16
+SELECT p.in_reply_to_id, p.author_id, p.id, p.id >> 16
 FROM posts p
 WHERE p.id >= %(first)s AND p.in_reply_to_id IS NOT NULL AND p.visibility IN ('public', 'unlisted') {answers}
 """
@@ -97,10 +87,10 @@ History = Mapping[int, Use]
 
 
 class PostUse(NamedTuple):
-    """What somebody did with a post, as a member of its sorted set; at no time when it was taken back."""
+    """What somebody did with a post (`trend_uses.use`); at no time when it was taken back."""
 
     post: int
-    member: bytes
+    use: bytes
     made_ms: int | None
 
 
@@ -118,42 +108,41 @@ def fact(table: str, op: str, row: Mapping[str, Any], now_ms: int) -> Fact:
     """What a change means; raises `LookupError`, `TypeError` or `ValueError` for one of another table or form."""
     if table == "likes":
         made_ms = now_ms if op == "d" else milliseconds(row["created_at"])
-        return Fact(_use(op, int(row["post_id"]), UUID(row["user_id"]), FAVOURITE, _NO_ID, made_ms, now_ms))
+        use = trend_uses.use(UUID(row["user_id"]).bytes)
+        return Fact(_use(op, int(row["post_id"]), use, made_ms, now_ms))
     if table != "posts":
         raise ValueError(f"Trends know no table {table}.")
     identifier = int(row["id"])
-    author, made_ms, itself = UUID(row["author_id"]), created_ms(identifier), pack_id(identifier)
+    made_ms, use = created_ms(identifier), trend_uses.use(UUID(row["author_id"]).bytes, identifier)
     uses: list[PostUse] = []
     if row["visibility"] in ("public", "unlisted"):
-        if row["repost_of_id"] is not None:
-            uses += _use(op, int(row["repost_of_id"]), author, REPOST, itself, made_ms, now_ms)
-        if row["in_reply_to_id"] is not None:
-            uses += _use(op, int(row["in_reply_to_id"]), author, ANSWER, itself, made_ms, now_ms)
-    may_count = row["repost_of_id"] is None and made_ms > now_ms - TAG_DAYS * DAY_MS
+        for post in (row["repost_of_id"], row["in_reply_to_id"]):
+            if post is not None:
+                uses += _use(op, int(post), use, made_ms, now_ms)
+    may_count = row["repost_of_id"] is None and made_ms > now_ms - TAG.kept_ms
     return Fact(uses, identifier if may_count else None, identifier if op == "d" else None)
 
 
-def _use(
-    op: str, post: int, account: UUID, kind: bytes, through: bytes, made_ms: int, now_ms: int
-) -> tuple[PostUse, ...]:
-    if op != "d" and made_ms <= now_ms - POST_HOURS * HOUR_MS:
+def _use(op: str, post: int, use: bytes, made_ms: int, now_ms: int) -> tuple[PostUse, ...]:
+    if op != "d" and made_ms <= now_ms - POST.kept_ms:
         return ()
-    return (PostUse(post, account.bytes + kind + through, None if op == "d" else made_ms),)
+    return (PostUse(post, use, None if op == "d" else made_ms),)
 
 
 class Changes:
-    """What a batch of row changes means for trends: of what was done and taken back, only how it ended."""
+    """What a batch of row changes means for trends now: of what was done and taken back, only how it ended."""
 
-    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+    def __init__(self, facts: Iterable[Fact], now_ms: int) -> None:
+        self.now_ms = now_ms
         self.tagged: dict[int, None] = {}
         """Posts whose hashtags may have changed, in order."""
         self.uses: dict[int, dict[bytes, int | None]] = {}
-        """For each post its members, with their time, or none for those that were taken back."""
+        """For each post its uses, with their time, or none for those that were taken back."""
         self.ended: dict[int, None] = {}
         """Posts that are gone."""
         for uses, tagged, ended in facts:
-            for post, member, made_ms in uses:
-                self.uses.setdefault(post, {})[member] = made_ms
+            for post, use, made_ms in uses:
+                self.uses.setdefault(post, {})[use] = made_ms
             if tagged is not None:
                 self.tagged[tagged] = None
             if ended is not None:
@@ -169,14 +158,15 @@ class Changes:
         commands: list[Command] = []
         trending = _Trending(POSTS)
         for post, uses in self.uses.items():
-            key = use_key(post)
-            if taken := [member for member, made_ms in uses.items() if made_ms is None]:
-                commands.append(command(key, b"ZREM", *taken))
-            if done := {member: made_ms for member, made_ms in uses.items() if made_ms is not None}:
-                commands += _scored(key, done, _POST_SECONDS)
-                for hour in {made_ms // HOUR_MS for made_ms in done.values()}:
-                    trending.note(b"%d" % post, hour)
-        return [*commands, *trending.commands(), *(command(use_key(post), b"DEL") for post in self.ended)]
+            subject = b"%d" % post
+            commands += trend_uses.count(POST, subject, uses, self.now_ms)
+            for hour in {made_ms // HOUR_MS for made_ms in uses.values() if made_ms is not None}:
+                trending.note(subject, hour)
+        return [*commands, *trending.commands(), *self.forgetting(self.ended)]
+
+    def forgetting(self, posts: Iterable[int]) -> list[Command]:
+        """Removes what was done with posts."""
+        return [trend_uses.forget(POST, b"%d" % post, self.now_ms) for post in posts]
 
 
 class _Trending:
@@ -195,23 +185,13 @@ class _Trending:
         """Two commands a key."""
         for key, names in self._names.items():
             yield command(key, b"SADD", *names)
-            yield command(key, b"EXPIRE", _POST_SECONDS)
-
-
-def _scored(key: bytes, members: Mapping[bytes, int], seconds: int) -> list[Command]:
-    pairs = (part for member, made_ms in members.items() for part in (made_ms, member))
-    return [command(key, b"ZADD", *pairs), command(key, b"EXPIRE", seconds)]
+            yield command(key, b"EXPIRE", _TRENDING_SECONDS)
 
 
 def milliseconds(timestamp: str) -> int:
     """A row's time, as Debezium writes it, in ms since the epoch; raises `ValueError`."""
     moment = datetime.fromisoformat(timestamp)
     return int(moment.timestamp()) * 1_000 + moment.microsecond // 1_000
-
-
-def record_use(post: int, member: bytes, made_ms: int) -> list[Command]:
-    """Count what somebody did with a post."""
-    return Changes([Fact([PostUse(post, member, made_ms)])]).commands()
 
 
 def apply(changes: Changes) -> Effects[None]:
@@ -221,12 +201,12 @@ def apply(changes: Changes) -> Effects[None]:
     if used := changes.used:
         # A post's end may come before an answer to it: they are in different partitions.
         there = {row["id"] for row in (yield Query(POSTS_THERE, {"ids": used}))}
-        if gone := [command(use_key(post), b"DEL") for post in used if post not in there]:
+        if gone := changes.forgetting(post for post in used if post not in there):
             yield Redis(gone)
-    yield from count_tags(list(changes.tagged))
+    yield from count_tags(list(changes.tagged), changes.now_ms)
 
 
-def count_tags(posts: Sequence[int]) -> Effects[None]:
+def count_tags(posts: Sequence[int], now_ms: int) -> Effects[None]:
     """Make the hashtags that posts are counted under those that the database says."""
     if not posts:
         return
@@ -237,9 +217,8 @@ def count_tags(posts: Sequence[int]) -> Effects[None]:
     values = yield Redis([command(post_key(post), b"GET") for post in posts])
     counted = {post: _parse(value) for post, value in zip(posts, values, strict=True) if value}
     remember: list[Command] = []
-    taken: list[Command] = []
     forget: list[Command] = []
-    days: dict[bytes, dict[bytes, int]] = {}
+    uses: dict[bytes, dict[bytes, int | None]] = {}
     trending = _Trending(TAGS)
     for post in posts:
         author, names = wanted.get(post, (b"", set()))
@@ -248,35 +227,37 @@ def count_tags(posts: Sequence[int]) -> Effects[None]:
         if not names and not old:
             continue
         made_ms = created_ms(post)
-        key, member = post_key(post), author + pack_id(post)
+        key, use = post_key(post), trend_uses.use(author, post)
         # Both, until it is done: who is interrupted knows what may be counted.
-        remember.append(command(key, b"SET", _value(author, names | old), b"EX", _TAG_SECONDS))
-        for name in sorted(names):
-            days.setdefault(tag_key(name, made_ms // DAY_MS), {})[member] = made_ms
+        remember.append(command(key, b"SET", _value(author, names | old), b"EX", TAG.seconds))
+        for name in sorted(names | old):
+            uses.setdefault(name, {})[use] = made_ms if name in names else None
+        for name in names:
             trending.note(name, made_ms // HOUR_MS)
-        taken += [command(tag_key(name, made_ms // DAY_MS), b"ZREM", member) for name in sorted(old - names)]
         if names:
-            forget.append(command(key, b"SET", _value(author, names), b"EX", _TAG_SECONDS))
+            forget.append(command(key, b"SET", _value(author, names), b"EX", TAG.seconds))
         else:
             forget.append(command(key, b"DEL"))
-    used = [each for key, members in days.items() for each in _scored(key, members, _TAG_SECONDS)]
-    for commands in (remember, [*used, *trending.commands(), *taken], forget):
+    counted_uses = [each for name, used in uses.items() for each in trend_uses.count(TAG, name, used, now_ms)]
+    for commands in (remember, [*counted_uses, *trending.commands()], forget):
         if commands:
             yield Redis(commands)
 
 
 def read_history(names: Sequence[str], today: int) -> Effects[dict[str, dict[int, Use]]]:
     """The histories of hashtags, the last seven days."""
-    days = [today - back for back in range(HISTORY_DAYS)]
-    return (yield from read_days(names, days))
-
-
-def read_days(names: Sequence[str], days: Sequence[int]) -> Effects[dict[str, dict[int, Use]]]:
-    """The use of hashtags on some days."""
-    places = [(name, day) for name in names for day in days]
-    replies = yield Redis([call(b"trend_use", [tag_key(name.encode(), day)], read_only=True) for name, day in places])
+    places = [(name, today - back) for name in names for back in range(HISTORY_DAYS)]
+    reads = [
+        each
+        for name, day in places
+        for each in (
+            command(TAG.use_key(name.encode(), day), b"ZCARD"),
+            command(TAG.by_key(name.encode(), day), b"SCARD"),
+        )
+    ]
+    replies = (yield Redis(reads)) if reads else []
     found: dict[str, dict[int, Use]] = {name: {} for name in names}
-    for (name, day), (uses, accounts) in zip(places, replies, strict=True):
+    for (name, day), uses, accounts in zip(places, replies[::2], replies[1::2], strict=True):
         if uses:
             found[name][day] = Use(uses, accounts)
     return found
@@ -295,7 +276,7 @@ def history_entity(history: History, today: int) -> list[dict[str, str]]:
     days = [today - back for back in range(HISTORY_DAYS)]
     return [
         {
-            "day": str(day * _DAY_SECONDS),
+            "day": str(day * DAY_MS // 1_000),
             "uses": str(history.get(day, NO_USE).uses),
             "accounts": str(history.get(day, NO_USE).accounts),
         }
@@ -308,19 +289,9 @@ def candidates(kind: bytes, hours: Collection[int]) -> list[Command]:
     return [command(trending_key(kind, shard, hour), b"SMEMBERS") for shard in range(SHARDS) for hour in hours]
 
 
-def tag_key(name: bytes, day: int) -> bytes:
-    """The key of a hashtag's use on a day."""
-    return b"tag_use:{%s}:%d" % (name, day)
-
-
 def post_key(post: int) -> bytes:
     """The key of what a post is counted under."""
     return b"tag_post:{%d}" % post
-
-
-def use_key(post: int) -> bytes:
-    """The key of what was done with a post."""
-    return b"post_use:{%d}" % post
 
 
 def trending_key(kind: bytes, shard: int, hour: int) -> bytes:
@@ -329,13 +300,8 @@ def trending_key(kind: bytes, shard: int, hour: int) -> bytes:
 
 
 def use_of(row: Mapping[str, Any]) -> tuple[bytes, int]:
-    """The member and score of a row of `POST_USES`."""
-    return row["account_id"].bytes + row["kind"].encode() + pack_id(row["through"]), row["ms"]
-
-
-def post_of(member: bytes) -> int:
-    """The post in a member of a hashtag's use."""
-    return unpack_id(member[16:24])
+    """The use in a row of `POST_USES`, and its ms."""
+    return trend_uses.use(row["account_id"].bytes, row["through"]), row["ms"]
 
 
 def _value(author: bytes, names: set[bytes]) -> bytes:

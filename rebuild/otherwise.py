@@ -20,7 +20,9 @@ REASONS = {
 }
 """Why others are not built again, in a sentence."""
 
-TREND_PREFIXES = (b"tag_use", b"tag_post", b"post_use", b"trending")
+# What follows from uses comes after them: what is counted meanwhile may lose it, and gets it again, but not keep it.
+_TREND_USES = (b"tag_use", b"tag_post", b"post_use", b"post_like", b"trending")
+TREND_PREFIXES = (*_TREND_USES, b"tag_by", b"tag_people", b"post_by", b"post_people")
 COUNT_SECONDS = 600.0
 LOOK_SECONDS = 0.1
 

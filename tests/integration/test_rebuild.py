@@ -19,8 +19,9 @@ from demo.people import Loaded, load_graph
 from demo.plan import plan
 from demo.poster import Outcome, Poster
 from fanline import database
-from readmodels import aggregates, generations, trends
+from readmodels import aggregates, generations
 from readmodels.effects import Query, command
+from readmodels.trend_uses import TAG
 from rebuild import run
 from rebuild.models import rebuildable
 from rebuild.state import BUILD, COMPARE, KEPT, State, load
@@ -110,7 +111,7 @@ def test_every_model_is_rebuilt_switched_rolled_back_and_freed_under_load_and_st
 
 def test_trends_and_search_are_built_again_in_one_go(system: Stack, stores: Stores, crowd: Loaded) -> None:
     tag = stores.rows(Query("SELECT username FROM users WHERE id = %(id)s", {"id": crowd.ids[0]}))[0]["username"]
-    wrong = trends.tag_key(tag.encode(), 0)
+    wrong = TAG.use_key(tag.encode(), 0)
     stores.redis([command(wrong, b"ZADD", 1, b"what no post has")])
     assert "counted again" in system.fanline("rebuild", "trends").stdout
     assert stores.redis([command(wrong, b"EXISTS")]) == [0]

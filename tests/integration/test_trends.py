@@ -16,9 +16,10 @@ from audit.stores import Stores
 from audit.trends import check_posts, check_tags, repair_posts, repair_tags
 from connectors.barrier import Barrier
 from fanline.database import connect
-from readmodels import trend_marks, trend_ranking, trends
+from readmodels import trend_marks, trend_ranking, trend_uses, trends
 from readmodels.effects import command
 from readmodels.trend_ranking import Entry, Terms, parse, posts_oracle, rank_posts, rank_tags, read, tags_oracle
+from readmodels.trend_uses import DAY_MS, POST, TAG
 from tests.conftest import Stack
 from tests.integration.api_world import Api, Person, running_api
 from tests.integration.contract.valkey import wait_until
@@ -42,19 +43,21 @@ async def settle(system: Stack) -> None:
     await asyncio.to_thread(wait)
 
 
-def ranked(system: Stack, minimum: int, name: str = "", post: str = "") -> Entry | None:
+def ranked(system: Stack, minimum: int, name: str = "", post: str = "", hours: float = 0) -> Entry | None:
     """What the ranking in Redis says of a hashtag or a post now; SQL says the same."""
-    terms = Terms(time.time_ns() // 1_000_000, minimum, 0)
+    terms = Terms(time.time_ns() // 1_000_000, minimum, hours)
     stores = Stores(system.settings)
     try:
         redis, sql = (rank_tags, tags_oracle) if name else (rank_posts, posts_oracle)
         # Other tests' posts may trend more.
-        with mock.patch.multiple(trend_ranking, KEPT=100_000, MOST_CANDIDATES=100_000):
-            found, wanted = (
-                {entry.subject: entry for entry in stores.drive(ranking(terms)).entries}.get(name or post)
-                for ranking in (redis, sql)
-            )
-        assert found == wanted
+        with mock.patch.multiple(trend_ranking, KEPT=100_000, AT_ONCE=3):
+            for people in (2, trend_ranking.MOST_PEOPLE):
+                with mock.patch.object(trend_ranking, "MOST_PEOPLE", people):
+                    found, wanted = (
+                        {entry.subject: entry for entry in stores.drive(ranking(terms)).entries}.get(name or post)
+                        for ranking in (redis, sql)
+                    )
+                assert found == wanted
     finally:
         stores.close()
     return found
@@ -129,19 +132,20 @@ async def test_what_redis_has_lost_is_counted_again(api: Api, system: Stack) -> 
     await settle(system)
     ids = [int(post["id"]) for post in posts]
     now_ms = time.time_ns() // 1_000_000
-    lost = [key(each) for each in ids for key in (trends.use_key, trends.post_key)]
-    lost.append(trends.tag_key(name.encode(), now_ms // trends.DAY_MS))
+    lost = [command(trends.post_key(each), b"DEL") for each in ids]
+    lost += [trend_uses.forget(POST, b"%d" % each, now_ms) for each in ids]
+    lost.append(trend_uses.forget(TAG, name.encode(), now_ms))
     stores = Stores(system.settings)
     try:
         # Page by page, without a mark that the flow would see.
-        stores.redis([command(key, b"DEL") for key in lost])
+        stores.redis(lost)
         place = trend_marks.Place(b"", ids[0] - 1, datetime.now(UTC) - timedelta(minutes=7))
         with mock.patch.object(trend_marks, "ROWS", 2):
             while not place.posts_done or place.moment < datetime.now(UTC):
                 place = stores.drive(trend_marks.go_on(place, now_ms)) or place
         check(system, [name], ids)
         # By the flow, which sees that a mark is missing.
-        stores.redis([command(key, b"DEL") for key in (*lost, trend_marks.mark_keys()[7])])
+        stores.redis([*lost, command(trend_marks.mark_keys()[7], b"DEL")])
         await asyncio.to_thread(wait_until, lambda: stores.drive(trend_marks.are_counted()), "trends are counted", 60)
         check(system, [name], ids)
     finally:
@@ -153,15 +157,21 @@ async def test_what_is_wrong_in_redis_is_found_and_repaired(api: Api, system: St
     name = tag()
     post = int((await api.status(ada, f"#{name}"))["id"])
     (await api.post(f"/api/v1/statuses/{post}/favourite", bob)).ok()
+    await api.status(bob, "me too", in_reply_to_id=post)
     await settle(system)
     now_ms = time.time_ns() // 1_000_000
-    keys = [trends.use_key(post), trends.tag_key(name.encode(), now_ms // trends.DAY_MS)]
+    subject, quarter, tag_name, day = b"%d" % post, now_ms // POST.block_ms, name.encode(), now_ms // DAY_MS
+    sets = [POST.like_key(subject), POST.people_key(subject), TAG.people_key(tag_name)]
+    uses = [POST.use_key(subject, quarter), TAG.use_key(tag_name, day)]
+    by = [POST.by_key(subject, quarter), TAG.by_key(tag_name, day)]
     stores = Stores(system.settings)
     try:
         for damage in (
-            [command(key, b"DEL") for key in keys],
-            [command(key, b"ZADD", now_ms, uuid4().bytes + b"f" + bytes(8)) for key in keys[:1]],
-            [command(key, b"ZADD", now_ms, uuid4().bytes + bytes(8)) for key in keys[1:]],
+            *([command(key, b"DEL")] for key in (*sets, *uses, *by)),
+            *([command(key, b"ZADD", now_ms, uuid4().bytes)] for key in sets),
+            *([command(key, b"ZADD", now_ms + 1, UUID(bob.id).bytes)] for key in sets[1:]),
+            *([command(key, b"ZADD", 0, trend_uses.use(uuid4().bytes, post + 1))] for key in uses),
+            *([command(key, b"SADD", uuid4().bytes)] for key in by),
         ):
             stores.redis(damage)
             found = [*check_tags(stores, [name]).values(), *check_posts(stores, [post]).values()]

@@ -2,6 +2,7 @@
 
 import os
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,9 +10,11 @@ from uuid import UUID
 import pytest
 
 from fanline.changes import RowChange
-from readmodels import trend_marks, trends
-from readmodels.effects import Query, Redis, command
-from readmodels.trends import DAY_MS, HOUR_MS, POST_HOURS, Changes, tag_key, use_key
+from fanline.ids import created_ms
+from readmodels import trend_marks, trend_uses, trends
+from readmodels.effects import Query, Redis, command, drive
+from readmodels.trend_uses import Kind
+from readmodels.trends import Changes, milliseconds
 from tests.simulation.actors import Flow, Machine, Steps
 from tests.simulation.ledger import Key, Ledger, Row
 from tests.simulation.people import HABITS, act, end
@@ -21,6 +24,9 @@ SEEDS = int(os.environ.get("FANLINE_SIMULATION_SEEDS", "1000")) // 6
 NAMES = ("a", "b", "c")
 FIRST_POST = Ledger.next_post + (1 << 16)
 TOPICS = ("posts", "likes")
+BLOCK_MS = 3
+# A post takes a millisecond: what a seed does lies in several blocks, and all of them are kept.
+TAG, POST = (replace(kind, block_ms=BLOCK_MS, past=30) for kind in (trend_uses.TAG, trend_uses.POST))
 
 
 class Tagged(Ledger):
@@ -28,7 +34,7 @@ class Tagged(Ledger):
 
     @property
     def now_ms(self) -> int:
-        return (self.next_post >> 16) + HOUR_MS
+        return (self.next_post >> 16) + 2 * BLOCK_MS
 
     def answer(self, query: Query) -> list[Row]:
         given = query.parameters
@@ -71,17 +77,22 @@ class Tagged(Ledger):
         """What people did with a post, nothing with one that is gone: the oracle."""
         if ("posts", post) not in self.rows:
             return set()
-        rows = [("f", row["user_id"], 0) for row in self.table("likes") if row["post_id"] == post]
-        for row in filter(is_open, self.table("posts")):
-            rows += [("r", row["author_id"], row["id"])] if row["repost_of_id"] == post else []
-            rows += [("a", row["author_id"], row["id"])] if row["in_reply_to_id"] == post else []
-        uses = ({"account_id": UUID(who), "kind": kind, "through": by, "ms": 0} for kind, who, by in rows)
-        return {trends.use_of(use)[0] for use in uses}
+        likes = [row for row in self.table("likes") if row["post_id"] == post]
+        uses = [(UUID(row["user_id"]).bytes, milliseconds(row["created_at"])) for row in likes]
+        by = [
+            row for row in filter(is_open, self.table("posts")) if post in (row["repost_of_id"], row["in_reply_to_id"])
+        ]
+        return trend_uses.expected(POST, [*uses, *map(used, by)])
 
     def tagged(self, name: str) -> set[bytes]:
         """Who used a hashtag with which posts: the oracle."""
         posts = [row for row in self.table("posts") if row["visibility"] == "public" and row["repost_of_id"] is None]
-        return {UUID(row["author_id"]).bytes + row["id"].to_bytes(8) for row in posts if name in tags_of(row)}
+        return trend_uses.expected(TAG, [used(row) for row in posts if name in tags_of(row)])
+
+
+def used(row: Row) -> tuple[bytes, int]:
+    """The use that a post is, and its ms."""
+    return trend_uses.use(UUID(row["author_id"]).bytes, row["id"]), created_ms(row["id"])
 
 
 def tags_of(row: Row) -> list[str]:
@@ -137,8 +148,8 @@ class TrendsFlow(Flow):
         while not self.ledger.all_visible({each.transaction for each in batch}):
             yield
         now_ms = self.ledger.now_ms
-        changes = Changes(trends.fact(change.table, change.op, change.row, now_ms) for change in batch)
-        yield from self.machine.run(trends.apply(changes))
+        facts = (trends.fact(change.table, change.op, change.row, now_ms) for change in batch)
+        yield from self.machine.run(trends.apply(Changes(facts, now_ms)))
         self.committed[part] = self.position[part]
         del self.rejected[: len(sent_back)]
 
@@ -196,7 +207,8 @@ class Simulation:
     def loss(self) -> Redis:
         """A node of a cluster with some of the marks and of what was done with posts."""
         posts = [row["id"] for row in self.ledger.table("posts") if self.dice.random() < 0.5]
-        return Redis([command(key, b"DEL") for key in (trend_marks.mark_keys()[0], *map(use_key, posts))])
+        lost = [trend_uses.forget(POST, b"%d" % post, self.ledger.now_ms) for post in posts]
+        return Redis([command(trend_marks.mark_keys()[0], b"DEL"), *lost])
 
     def rest(self) -> None:
         while self.ledger.open:
@@ -211,19 +223,20 @@ class Simulation:
 
     def differences(self) -> list[str]:
         posts = range(FIRST_POST, self.ledger.next_post + 1, 1 << 16)
-        days = range(self.ledger.now_ms // DAY_MS + 1)
-        pairs = [(f"uses of {post}", [use_key(post)], self.ledger.uses(post)) for post in posts]
-        pairs += [(name, [tag_key(name.encode(), day) for day in days], self.ledger.tagged(name)) for name in NAMES]
-        found = [(what, self.members(keys), wanted) for what, keys, wanted in pairs]
+        assert len(posts) < POST.past * BLOCK_MS
+        found = [(f"uses of {post}", self.kept(POST, b"%d" % post), self.ledger.uses(post)) for post in posts]
+        found += [(name, self.kept(TAG, name.encode()), self.ledger.tagged(name)) for name in NAMES]
         return [
             f"{what}: extra {sorted(has - wanted)}, missing {sorted(wanted - has)}"
             for what, has, wanted in found
             if has != wanted
         ]
 
-    def members(self, keys: list[bytes]) -> set[bytes]:
-        replies = self.redis(Redis([command(key, b"ZRANGE", 0, -1) for key in keys]))
-        return {bytes(member) for reply in replies for member in reply}
+    def kept(self, kind: Kind, subject: bytes) -> set[bytes]:
+        contents = trend_uses.contents(kind, [subject], kind.kept_blocks(self.ledger.now_ms))
+        (found,) = drive(contents, self.redis, self.ledger.answer)
+        assert len(found) == len(set(found))
+        return set(found)
 
 
 @pytest.mark.parametrize("first_seed", range(0, SEEDS, GROUP))
@@ -231,7 +244,10 @@ def test_at_rest_what_is_counted_equals_the_rows_whatever_is_lost(
     first_seed: int, redis: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trend_marks, "ROWS", 3)
-    monkeypatch.setattr(trend_marks, "SPAN", timedelta(hours=POST_HOURS // 2))
+    monkeypatch.setattr(trend_marks, "SPAN", timedelta(milliseconds=POST.kept_ms // 2))
+    for module in (trends, trend_marks):
+        monkeypatch.setattr(module, "TAG", TAG)
+        monkeypatch.setattr(module, "POST", POST)
     losses = 0
     for seed in range(first_seed, min(first_seed + GROUP, SEEDS)):
         redis(WIPE)

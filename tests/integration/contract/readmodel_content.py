@@ -156,13 +156,15 @@ IN_REDIS: dict[bytes, tuple[str, Shape]] = {
     **{kind.prefix: ("engagement", counted) for kind in (ACCOUNT_COUNTS, STATUS_COUNTS, FLAGS)},
     b"ts": ("aggregates", series),
     b"i": ("dispatcher", whole),
-    b"tag_use": ("trends", of_people),
+    **{
+        f"{kind}_{what}".encode(): ("trends", of_people) for kind in ("tag", "post") for what in ("use", "by", "people")
+    },
+    b"post_like": ("trends", of_people),
     b"tag_post": ("trends", whole),
-    b"post_use": ("trends", of_people),
     b"trending": ("trends", whole),
 }
 """The flow and the shape of what has a prefix."""
-NAMED_OTHERWISE = {b"tag_use", b"trending"}
+NAMED_OTHERWISE = {b"tag_use", b"tag_by", b"tag_people", b"trending"}
 """Prefixes whose keys tell of subjects that are neither people nor posts; their members are chosen instead."""
 
 
