@@ -195,6 +195,40 @@ async def test_silenced_people_count_for_nothing(api: Api, system: Stack) -> Non
     assert ranked(system, 2, name) == Entry(name, 1, 2)
 
 
+async def test_who_has_just_signed_up_counts_for_nothing_where_that_is_wanted(api: Api, system: Stack) -> None:
+    ada, *crowd = await api.people("ada", *(f"c{number}" for number in range(5)))
+    name = tag()
+    post = await api.status(ada, "look")
+    for person in crowd:
+        await api.status(person, f"#{name}")
+        (await api.post(f"/api/v1/statuses/{post['id']}/favourite", person)).ok()
+    with connect(system.settings, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE users SET created_at = now() - interval '25 hours' WHERE id = ANY(%s)",
+            [[UUID(person.id) for person in crowd[:3]]],
+        )
+    await settle(system)
+    for hours, people in ((0, 5), (24, 3)):
+        score = float((people - 1) ** 2)
+        assert ranked(system, 2, name, hours=hours) == Entry(name, score, people)
+        assert ranked(system, 2, post=post["id"], hours=hours) == Entry(post["id"], score, people)
+    for subject in ({"name": name}, {"post": post["id"]}):
+        assert ranked(system, 2, **subject, hours=26) is None
+        assert ranked(system, 4, **subject, hours=24) is None
+
+
+async def test_of_one_author_three_posts_trend_the_strongest_ones(api: Api, system: Stack) -> None:
+    ada, bob, *crowd = await api.people("ada", "bob", *(f"c{number}" for number in range(7)))
+    posts = [await api.status(ada, f"look {number}") for number in range(5)]
+    other = await api.status(bob, "look here")
+    for number, post in enumerate([*posts, other]):
+        for person in crowd[: 2 + number]:
+            (await api.post(f"/api/v1/statuses/{post['id']}/favourite", person)).ok()
+    await settle(system)
+    found = [ranked(system, 2, post=post["id"]) for post in [*posts, other]]
+    assert [entry and entry.accounts for entry in found] == [None, None, 4, 5, 6, 7]
+
+
 async def moderator(api: Api, system: Stack) -> Person:
     person = await api.person("mod")
     with connect(system.settings, autocommit=True) as connection:
