@@ -36,7 +36,7 @@ MAX_QUERY = 500
 MAX_LIMIT = 40
 MAX_ACCOUNTS = 80
 MAX_OFFSET = 1_000
-"""Deeper pages cost OpenSearch all pages before them."""
+"""Deeper pages cost OpenSearch all pages before them; they are empty."""
 
 _LOCAL_PATH = re.compile(r"/@(?P<username>[A-Za-z0-9_]{1,30})(?:/(?P<id>\d{1,19}))?/?")
 
@@ -93,7 +93,7 @@ class Finder:
                 most = search_sql.MOST_FOLLOWED
                 return hidden, await search_sql.ids(transaction, search_sql.FOLLOWED, viewer=viewer, most=most)
 
-            body = search_queries.users(text, page, *await context.database.read(limits))
+            body = search_queries.users(text, page.upto, *await context.database.read(limits))
             answer = await self._ask(USERS.read_alias(self._engine.prefix), body)
             found = None if answer is None else [UUID(identifier) for identifier in search_queries.found_ids(answer)]
 
@@ -102,12 +102,13 @@ class Finder:
                 people = await search_sql.users_by_prefix(transaction, handle, page, viewer, followed=followed)
             else:
                 exact: list[UUID] = []
-                if not page.offset and not followed:
+                if not followed:
                     exact = await search_sql.ids(
                         transaction, search_sql.USERS_BY_HANDLE, handle=handle.lower(), viewer=viewer
                     )
-                people = await search_sql.shown(transaction, search_sql.FOUND_USERS, [*exact, *found], viewer)
-            return await context.entities.account_list(transaction, people[: page.limit], viewer)
+                wanted = page.cut([*exact, *found])
+                people = await search_sql.shown(transaction, search_sql.FOUND_USERS, wanted, viewer)
+            return await context.entities.account_list(transaction, people, viewer)
 
         return await context.database.read(read)
 
@@ -120,19 +121,22 @@ class Finder:
         answer = None
         if self._is_up:
             answer = await self._ask(POSTS.read_alias(self._engine.prefix), search_queries.tags(name, page))
-        found = None if answer is None else search_queries.found_tags(answer, page)
+        found = None if answer is None else search_queries.found_tags(answer)
 
         async def read(transaction: Transaction) -> list[str]:
             parameters = {"name": name, "viewer": viewer, "limit": page.limit, "offset": page.offset}
             if found is None:
                 return [row["name"] for row in await transaction.rows(search_sql.TAGS_BY_PREFIX, parameters)]
-            exact = [] if page.offset else await transaction.rows(search_sql.TAG_BY_NAME, parameters)
-            return list(dict.fromkeys([*(row["name"] for row in exact), *found]))[: page.limit]
+            exact = await transaction.rows(search_sql.TAG_BY_NAME, parameters)
+            return page.cut([*(row["name"] for row in exact), *found])
 
         return await load_tags(self._trends, await context.database.read(read), viewer, reviewed=reviewed)
 
     async def statuses(self, text: SearchText, page: Page, author: UUID | None = None) -> list[Entity]:
-        """Posts; the viewer's own newest ones come first, even if the index does not have them yet."""
+        """Posts; the viewer's own newest ones are among them, even if the index does not have them yet.
+
+        Where results do not come by time, they come first.
+        """
         context, viewer = self._context, self._viewer
         if text.author is not None:
             author = await self._author(text.author)
@@ -143,7 +147,7 @@ class Finder:
         found: list[int] | None = None
         if self._is_up:
             hidden = await context.database.read(partial(search_sql.hidden_from, viewer=viewer))
-            body = search_queries.posts(text, page, context.clock.now_ms(), hidden, author)
+            body = search_queries.posts(text, page.upto, context.clock.now_ms(), hidden, author)
             answer = await self._ask(POSTS.read_alias(self._engine.prefix), body)
             found = None if answer is None else [int(identifier) for identifier in search_queries.found_ids(answer)]
 
@@ -152,13 +156,11 @@ class Finder:
                 posts = await search_sql.newest_posts(transaction, text, page, viewer, author)
             else:
                 own: list[int] = []
-                if viewer is not None and not page.offset:
-                    own = await search_sql.own_posts(transaction, text, page, viewer, author, context.clock)
-                # What is the viewer's own and not indexed at all stays out when the rules are applied.
-                posts = await search_sql.shown(transaction, search_sql.FOUND_POSTS, [*own, *found], viewer)
-            if page.min_id is not None or page.max_id is not None:
-                posts.sort(reverse=True)
-            return await context.entities.statuses(transaction, posts[: page.limit], viewer)
+                if viewer is not None:
+                    own = await search_sql.own_posts(transaction, text, page.upto, viewer, author, context.clock)
+                # The page is cut before the rules are applied: what they take out moves nothing to another page.
+                posts = await search_sql.shown(transaction, search_sql.FOUND_POSTS, page.mixed(own, found), viewer)
+            return await context.entities.statuses(transaction, posts, viewer)
 
         return await context.database.read(read)
 
@@ -197,8 +199,10 @@ async def search(request: web.Request) -> web.Response:
     if text.startswith(context.public_url) and (local := _LOCAL_PATH.fullmatch(text[len(context.public_url) :])):
         found |= await _at_address(context, local, viewer)
     else:
-        kinds = [wanted.type] if wanted.type else ["accounts", "statuses", "hashtags"]
         first = Page(page.limit, page.offset if wanted.type else 0)
+        kinds = [wanted.type] if wanted.type else ["accounts", "statuses", "hashtags"]
+        if first.offset > MAX_OFFSET:
+            kinds = []
         if "accounts" in kinds and not text.startswith("#"):
             found["accounts"] = await finder.accounts(text, first, followed=wanted.following)
         if "hashtags" in kinds and not text.startswith("@"):
@@ -215,8 +219,9 @@ async def account_search(request: web.Request) -> web.Response:
     viewer = require_user(request, "read:accounts")
     wanted = read_query(request, AccountQuery)
     finder = Finder(request, viewer)
-    page = Page(min(wanted.limit, MAX_ACCOUNTS), min(wanted.offset, MAX_OFFSET))
-    accounts = await finder.accounts(_text(wanted.q), page, followed=wanted.following)
+    text, page = _text(wanted.q), Page(min(wanted.limit, MAX_ACCOUNTS), wanted.offset)
+    found = page.offset <= MAX_OFFSET
+    accounts = await finder.accounts(text, page, followed=wanted.following) if found else []
     return json_response(accounts, headers={"Fanline-Search": finder.source})
 
 
@@ -254,7 +259,7 @@ def _page(wanted: SearchQuery) -> Page:
         cursors = [post_id(text) if text else None for text in (wanted.min_id, wanted.max_id)]
     except ValueError as error:
         raise bad_request("min_id and max_id must be ids of statuses") from error
-    return Page(min(wanted.limit, MAX_LIMIT), min(wanted.offset, MAX_OFFSET), *cursors)
+    return Page(min(wanted.limit, MAX_LIMIT), wanted.offset, *cursors)
 
 
 def _account(text: str) -> UUID | None:

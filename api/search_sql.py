@@ -52,8 +52,7 @@ _PUBLIC = f"""p.visibility = 'public' AND p.repost_of_id IS NULL AND author.inde
 _POSTS = "SELECT p.id FROM posts p JOIN users author ON author.id = p.author_id WHERE"
 FOUND_POSTS = f"{_POSTS} p.id = ANY(%(ids)s::bigint[]) AND {_PUBLIC}"
 VISIBLE_POSTS = f"SELECT p.id FROM posts p WHERE p.id = ANY(%(ids)s::bigint[]) AND {listed('p')}"
-OWN_POSTS = f"""{_POSTS} p.author_id = %(viewer)s::uuid AND p.id > %(recent)s
-  AND p.visibility = 'public' AND p.repost_of_id IS NULL"""
+OWN_POSTS = f"""{_POSTS} p.author_id = %(viewer)s::uuid AND p.id > %(recent)s AND {_PUBLIC}"""
 TAGGED_POSTS = f"""{_POSTS} {_PUBLIC}"""
 NEWEST_POSTS = f"""{_POSTS} p.id IN (
     SELECT id FROM posts WHERE visibility = 'public' AND repost_of_id IS NULL AND in_reply_to_account_id IS NULL
@@ -105,22 +104,22 @@ async def users_by_prefix(
 async def own_posts(
     transaction: Transaction, text: SearchText, page: Page, viewer: UUID, author: UUID | None, clock: Clock
 ) -> list[int]:
-    """The viewer's newest posts that match, newest first."""
+    """The viewer's newest posts that match, in the order of the page: newest first, unless it goes up from an id."""
     conditions, parameters = conditions_of(text, page, author)
     parameters |= {"viewer": viewer, "recent": first_id_at(clock.now_ms() - OWN_SECONDS * 1_000)}
-    query = f"{OWN_POSTS}{conditions} ORDER BY p.id DESC LIMIT %(limit)s"
+    query = f"{OWN_POSTS}{conditions} ORDER BY p.id {_order(page)} LIMIT %(limit)s"
     return await ids(transaction, query, **parameters, limit=page.limit)
 
 
 async def newest_posts(
     transaction: Transaction, text: SearchText, page: Page, viewer: UUID | None, author: UUID | None
 ) -> list[int]:
-    """Posts that match, newest first: any with the hashtags or by the author that are asked for, else the newest."""
+    """A page of posts that match, newest first: any with the hashtags or by the author asked for, else the newest."""
     conditions, parameters = conditions_of(text, page, author)
     base = TAGGED_POSTS if text.tags or author is not None else NEWEST_POSTS
-    order = "ASC" if page.min_id is not None else "DESC"
-    query = f"{base}{conditions} ORDER BY p.id {order} LIMIT %(limit)s OFFSET %(offset)s"
-    return await ids(transaction, query, **parameters, viewer=viewer, limit=page.limit, offset=page.offset)
+    query = f"{base}{conditions} ORDER BY p.id {_order(page)} LIMIT %(limit)s OFFSET %(offset)s"
+    found = await ids(transaction, query, **parameters, viewer=viewer, limit=page.limit, offset=page.offset)
+    return sorted(found, reverse=True)
 
 
 def conditions_of(text: SearchText, page: Page, author: UUID | None) -> tuple[str, Row]:
@@ -168,3 +167,7 @@ def _like(word: str) -> str:
     """A pattern that finds the word anywhere."""
     escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
+def _order(page: Page) -> str:
+    return "ASC" if page.min_id is not None else "DESC"
+
+

@@ -9,15 +9,16 @@ so that among equal texts a thousand followers count four times as much as none,
 one, while nothing popular is found that does not fit. A handle that is typed whole comes first.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from uuid import UUID
 
 from readmodels.search import LANGUAGES
 from readmodels.search_text import SearchText
 
 Body = dict[str, Any]
+Result = TypeVar("Result")
 
 HALF_LIFE_DAYS = 30
 TAGS_SEEN = 100_000
@@ -34,6 +35,31 @@ class Page:
     min_id: int | None = None
     """Posts only; both exclusive."""
     max_id: int | None = None
+
+    @property
+    def by_time(self) -> bool:
+        """Whether it is part of a list by time."""
+        return self.min_id is not None or self.max_id is not None
+
+    @property
+    def upto(self) -> "Page":
+        """Everything from the first result to the last of this page, for who mixes results of several sources."""
+        return replace(self, limit=self.offset + self.limit, offset=0)
+
+    def cut(self, found: Iterable[Result]) -> list[Result]:
+        """This page of the results from the first one, which may be there twice."""
+        return list(dict.fromkeys(found))[self.offset : self.offset + self.limit]
+
+    def mixed(self, first: Sequence[int], others: Sequence[int]) -> list[int]:
+        """This page of the ids of two sources, each in the page's order from its first result.
+
+        By time when the page is, the newest first, else those of the first source come first.
+        """
+        found = [*first, *others]
+        if self.by_time:
+            found.sort(reverse=self.min_id is None)
+        page = self.cut(found)
+        return sorted(page, reverse=True) if self.by_time else page
 
 
 def users(text: str, page: Page, hidden: Collection[UUID] = (), only: Collection[UUID] | None = None) -> Body:
@@ -118,10 +144,9 @@ def posts(text: SearchText, page: Page, now_ms: int, hidden: Collection[UUID] = 
     newest_first: Sequence[Any] = [{"id": "desc"}]
     if page.min_id is not None:
         newest_first = [{"id": "asc"}]
-    by_time = page.min_id is not None or page.max_id is not None
     return {
         "query": query,
-        "sort": newest_first if by_time else ["_score", {"id": "desc"}],
+        "sort": newest_first if page.by_time else ["_score", {"id": "desc"}],
         "from": page.offset,
         "size": page.limit,
         "_source": False,
@@ -154,9 +179,9 @@ def found_ids(answer: Body) -> list[str]:
     return [hit["_id"] for hit in answer["hits"]["hits"]]
 
 
-def found_tags(answer: Body, page: Page) -> list[str]:
-    """The hashtags in the answer to a search for them."""
-    return [bucket["key"] for bucket in answer["aggregations"]["tags"]["buckets"]][page.offset :]
+def found_tags(answer: Body) -> list[str]:
+    """The hashtags in the answer to a search for them, from the first one."""
+    return [bucket["key"] for bucket in answer["aggregations"]["tags"]["buckets"]]
 
 
 def _matching(words: str) -> Body:

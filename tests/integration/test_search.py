@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import chain
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import pytest
@@ -246,3 +247,55 @@ async def test_without_opensearch_the_database_answers(system: Stack) -> None:
         assert [tag["name"] for tag in found["hashtags"]] == [f"tag{rare}"]
         found = (await api.get(SEARCH, bob, params={"q": f"#tag{rare}"})).ok()
         assert [status["id"] for status in found["statuses"]] == [post["id"]]
+async def test_pages_show_each_hit_once_and_in_order_to_whoever_has_written_some_of_them(api: Api) -> None:
+    ada, bob = await api.people("ada", "bob")
+    rare = word()
+    ids = [(await api.status(person, f"{rare} {number}"))["id"] for number in range(5) for person in (ada, bob)]
+    await until_found(api, None, rare, ids, limit=40)
+    for who in (ada, bob):
+        own = ids[who is bob :: 2]
+        pages = [await found_ids(api, who, rare, limit=3, offset=offset) for offset in range(0, 12, 3)]
+        assert [len(page) for page in pages] == [3, 3, 3, 1]
+        shown = list(chain.from_iterable(pages))
+        assert (shown[:5], sorted(shown)) == (own[::-1], sorted(ids))
+        up, down = [ids[0]], [ids[-1]]
+        while page := await found_ids(api, who, rare, limit=2, min_id=up[-1]):
+            up += page[::-1]
+        while page := await found_ids(api, who, rare, limit=2, max_id=down[-1]):
+            down += page
+        assert (up, down) == (ids, ids[::-1])
+        for offset in (2, 4):
+            assert (
+                await found_ids(api, who, rare, limit=2, offset=offset, min_id=ids[0]) == ids[offset + 2 : offset : -1]
+            )
+        with mock.patch("api.search.MAX_OFFSET", 4):
+            assert await found_ids(api, who, rare, limit=3, offset=4) == shown[4:7]
+            assert await found_ids(api, who, rare, limit=3, offset=5) == []
+
+
+async def test_people_and_hashtags_that_are_called_exactly_so_push_nothing_out_of_the_pages(api: Api) -> None:
+    start = word()
+    people = await api.people(*(f"{start}{letter}" for letter in "abc"))
+    for letter in ("", "a", "b", "b"):
+        await api.status(people[0], f"#{start}{letter}")
+
+    async def pages(kind: str, name: str) -> list[str]:
+        shown = []
+        for offset in range(4):
+            shown += (await search(api, people[0], start, type=kind, limit=1, offset=offset))[kind]
+        return [each[name] for each in shown]
+
+    async def all_there() -> bool:
+        return (
+            sorted(await pages("accounts", "username")) == sorted(person.username for person in people)
+            and await pages("hashtags", "name") == [start, f"{start}b", f"{start}a"]
+        )  # fmt: skip
+
+    await until(all_there, f"not {await pages('accounts', 'username')}, {await pages('hashtags', 'name')}")
+    with mock.patch("api.search.MAX_OFFSET", 1):
+        assert len(await pages("accounts", "username")) == len(await pages("hashtags", "name")) == 2
+        for offset in (1, 2):
+            answer = await api.get("/api/v1/accounts/search", people[0], params={"q": start, "offset": offset})
+            assert len(answer.ok()) == (2 if offset == 1 else 0)
+
+

@@ -188,4 +188,23 @@ def test_a_hashtags_name_is_no_regular_expression() -> None:
     include = tags("#a.*b", Page(10))["aggs"]["tags"]["terms"]["include"]
     assert include == r"a\.\*b.*"
     answer = {"aggregations": {"tags": {"buckets": [{"key": "a"}, {"key": "b"}, {"key": "c"}]}}}
-    assert found_tags(answer, Page(2, offset=1)) == ["b", "c"]
+    assert found_tags(answer) == ["a", "b", "c"]
+
+
+def test_pages_of_mixed_results_show_each_of_them_once_and_in_order() -> None:
+    """The viewer's own posts come from the database, and perhaps from the index as well."""
+    own, index = [9, 7, 5], [1, 7, 3, 9, 2]
+    assert [Page(2, offset).mixed(own, index) for offset in (0, 2, 4, 6)] == [[9, 7], [5, 1], [3, 2], []]
+
+    def below(source: list[int], limit: int) -> list[int]:
+        return sorted((post for post in source if post < limit), reverse=True)[:2]
+
+    shown = [10]
+    while page := Page(2, max_id=shown[-1]).mixed(below(own, shown[-1]), below(index, shown[-1])):
+        shown += page
+    assert shown == [10, 9, 7, 5, 3, 2, 1]
+    up = Page(2, min_id=4)
+    assert up.mixed([5, 7], [7, 9]) == [7, 5]
+    assert Page(2, offset=2, min_id=4).mixed([5, 7, 9], [7, 9]) == [9]
+    assert up.upto == up
+    assert Page(2, 4, 5, 6).upto == Page(6, 0, 5, 6)
