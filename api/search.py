@@ -87,7 +87,7 @@ class Finder:
         if self._is_up:
 
             async def limits(transaction: Transaction) -> tuple[list[UUID], list[UUID] | None]:
-                hidden = await search_sql.hidden_from(transaction, viewer, search_sql.BLOCKERS)
+                hidden = await search_sql.hidden_from(transaction, viewer, search_sql.BLOCKED)
                 if not followed:
                     return hidden, None
                 most = search_sql.MOST_FOLLOWED

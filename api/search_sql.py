@@ -24,11 +24,14 @@ MOST_HIDDEN = 5_000
 MOST_FOLLOWED = 10_000
 
 _UNBLOCKED = """NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocker_id = u.id AND b.blocked_id = %(viewer)s::uuid)"""
+_UNBLOCKING = """NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocker_id = %(viewer)s::uuid AND b.blocked_id = u.id)"""
 _USED = f"""EXISTS (SELECT 1 FROM post_hashtags ph JOIN posts p ON p.id = ph.post_id
               WHERE ph.hashtag_id = h.id AND p.visibility = 'public' AND {visible("p")})"""
 _FOLLOWED = " AND EXISTS (SELECT 1 FROM follows f WHERE f.follower_id = %(viewer)s::uuid AND f.followee_id = u.id)"
 
-FOUND_USERS = f"SELECT u.id FROM users u WHERE u.id = ANY(%(ids)s::uuid[]) AND u.suspended_at IS NULL AND {_UNBLOCKED}"
+FOUND_USERS = f"""
+SELECT u.id FROM users u WHERE u.id = ANY(%(ids)s::uuid[]) AND u.suspended_at IS NULL AND {_UNBLOCKED} AND {_UNBLOCKING}
+"""
 USERS_BY_HANDLE = f"""
 SELECT u.id FROM users u WHERE lower(u.username) = %(handle)s AND u.suspended_at IS NULL AND {_UNBLOCKED}
 """
@@ -36,10 +39,15 @@ SELECT u.id FROM users u WHERE lower(u.username) = %(handle)s AND u.suspended_at
 USERS_BY_PREFIX = f"""
 SELECT u.id FROM users u
 WHERE lower(u.username) >= %(handle)s AND lower(u.username) < %(handle)s || chr(1114109)
-  AND left(lower(u.username), char_length(%(handle)s::text)) = %(handle)s AND u.suspended_at IS NULL AND {_UNBLOCKED}
+  AND left(lower(u.username), char_length(%(handle)s::text)) = %(handle)s AND u.suspended_at IS NULL
+  AND {_UNBLOCKED} AND {_UNBLOCKING}
   AND (u.silenced_at IS NULL OR lower(u.username) = %(handle)s)
 """
-BLOCKERS = "SELECT blocker_id AS id FROM blocks WHERE blocked_id = %(viewer)s LIMIT %(most)s"
+BLOCKED = """
+SELECT blocked_id AS id FROM blocks WHERE blocker_id = %(viewer)s
+UNION SELECT blocker_id FROM blocks WHERE blocked_id = %(viewer)s
+LIMIT %(most)s
+"""
 HIDDEN = """
 SELECT blocked_id AS id FROM blocks WHERE blocker_id = %(viewer)s
 UNION SELECT blocker_id FROM blocks WHERE blocked_id = %(viewer)s
@@ -80,7 +88,7 @@ async def ids(transaction: Transaction, query: str, **parameters: Any) -> list[A
 
 
 async def hidden_from(transaction: Transaction, viewer: UUID | None, query: str = HIDDEN) -> list[UUID]:
-    """People whose posts the viewer does not want or may not see; with `BLOCKERS`, those who block the viewer."""
+    """People whose posts the viewer does not want or may not see; with `BLOCKED`, blocked people, either way."""
     return [] if viewer is None else await ids(transaction, query, viewer=viewer, most=MOST_HIDDEN)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 from unittest import mock
 from uuid import UUID
@@ -181,6 +181,74 @@ async def test_who_blocks_the_viewer_is_not_found(api: Api) -> None:
 async def test_hashtags_are_found_by_their_beginning_the_most_used_first(api: Api) -> None:
     ada, bob = await api.people("ada", "bob")
     start = word()
+async def test_whom_the_viewer_has_blocked_is_not_found_either(api: Api, system: Stack) -> None:
+    async with running_api(system.settings, opensearch_url="http://127.0.0.1:9") as without_index:
+        ada, bob = await api.people(f"a{word()}", f"b{word()}")
+        rare = word()
+        post = await api.status(bob, rare)
+        await until_found(api, ada, rare, [post["id"]])
+
+        async def people(through: Api, who: Person, q: str) -> list[str]:
+            answers = [
+                (await through.get(SEARCH, who, params={"q": q, "type": "accounts"})).ok()["accounts"],
+                (await through.get("/api/v1/accounts/search", who, params={"q": q})).ok(),
+            ]
+            assert answers[0] == answers[1]
+            return [account["id"] for account in answers[0]]
+
+        async def both() -> bool:
+            return await people(api, ada, bob.username[:8]) == [bob.id] and await people(
+                api, bob, ada.username[:8]
+            ) == [ada.id]
+
+        await until(both, "the index has both")
+        (await api.post(f"/api/v1/accounts/{bob.id}/block", ada)).ok()
+        for through in (api, without_index):
+            for blocker, other in ((ada, bob), (bob, ada)):
+                for q in (other.username, f"@{other.username}", other.username[:8]):
+                    assert await people(through, blocker, q) == [], q
+            assert (await through.get(SEARCH, ada, params={"q": rare, "type": "statuses"})).ok()["statuses"] == []
+            assert await people(through, ada, ada.username) == [ada.id]
+        # Whoever has the address may still go there, to take the block back.
+        address = f"{api.context.public_url}/@{bob.username}"
+        assert [each["id"] for each in (await search(api, ada, address))["accounts"]] == [bob.id]
+        assert (await search(api, bob, f"{api.context.public_url}/@{ada.username}"))["accounts"] == []
+        (await api.post(f"/api/v1/accounts/{bob.id}/unblock", ada)).ok()
+        assert await both()
+        assert await found_ids(api, ada, rare) == [post["id"]]
+
+
+async def test_only_hashtags_that_a_moderator_has_allowed_are_found_if_that_is_wanted(api: Api, system: Stack) -> None:
+    ada, mod = await api.people("ada", "mod")
+    with connect(system.settings, autocommit=True) as connection:
+        connection.execute("UPDATE identities SET role = 'moderator' WHERE user_id = %s", [UUID(mod.id)])
+    name = word()
+    await api.status(ada, f"#{name}")
+
+    async def names(**more: str) -> list[str]:
+        return [tag["name"] for tag in (await search(api, ada, f"#{name}", type="hashtags", **more))["hashtags"]]
+
+    assert (await names(), await names(exclude_unreviewed="true")) == ([name], [])
+    (await api.post(f"/api/v1/admin/trends/tags/{name}/approve", mod)).ok()
+    assert (await names(), await names(exclude_unreviewed="true")) == ([name], [name])
+    (await api.post(f"/api/v1/admin/trends/tags/{name}/reject", mod)).ok()
+    assert (await names(), await names(exclude_unreviewed="true")) == ([name], [])
+
+
+async def test_to_resolve_is_to_find_what_is_here(api: Api) -> None:
+    """There are no other servers to ask: what is not here is not found, and nothing fails."""
+    ada = await api.person("ada")
+    post = await api.status(ada, word())
+    address = f"{api.context.public_url}/@{ada.username}"
+    for who, resolve in product((ada, None), ("true", "false")):
+        assert [each["id"] for each in (await search(api, who, address, resolve=resolve))["accounts"]] == [ada.id]
+        found = await search(api, who, f"{address}/{post['id']}", resolve=resolve)
+        assert [each["id"] for each in found["statuses"]] == [post["id"]]
+        for q in ("@nobody@elsewhere.example", "https://elsewhere.example/@nobody/1", f"{address}/1"):
+            found = await search(api, who, q, resolve=resolve)
+            assert found == {"accounts": [], "statuses": [], "hashtags": []}, q
+
+
     await api.status(ada, f"#{start}one")
     await api.status(bob, f"#{start}two #Caps{start}")
     await api.status(ada, f"#{start}two")
