@@ -18,7 +18,7 @@ from readmodels.search_text import SearchText
 OWN_SECONDS = 900
 """How long a person's posts are looked for here as well: longer than the index is ever behind unless it is away."""
 NEWEST = 2_000
-"""Public posts that are searched without an index."""
+"""Public posts and answers that are searched without an index."""
 MOST_HIDDEN = 5_000
 """People whom a search leaves out in the index; further ones are left out when the results are looked at."""
 MOST_FOLLOWED = 10_000
@@ -63,7 +63,7 @@ VISIBLE_POSTS = f"SELECT p.id FROM posts p WHERE p.id = ANY(%(ids)s::bigint[]) A
 OWN_POSTS = f"""{_POSTS} p.author_id = %(viewer)s::uuid AND p.id > %(recent)s AND {_PUBLIC}"""
 TAGGED_POSTS = f"""{_POSTS} {_PUBLIC}"""
 NEWEST_POSTS = f"""{_POSTS} p.id IN (
-    SELECT id FROM posts WHERE visibility = 'public' AND repost_of_id IS NULL AND in_reply_to_account_id IS NULL
+    SELECT id FROM posts WHERE visibility = 'public' AND repost_of_id IS NULL
     ORDER BY id DESC LIMIT {NEWEST}
   ) AND {_PUBLIC}"""
 TAGS_BY_PREFIX = f"""
@@ -171,11 +171,11 @@ def conditions_of(text: SearchText, page: Page, author: UUID | None) -> tuple[st
     return conditions, parameters
 
 
-def _like(word: str) -> str:
-    """A pattern that finds the word anywhere."""
-    escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
 def _order(page: Page) -> str:
     return "ASC" if page.min_id is not None else "DESC"
 
 
+def _like(word: str) -> str:
+    """A pattern that finds the word anywhere."""
+    escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"

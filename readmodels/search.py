@@ -139,11 +139,12 @@ def _user_document(row: Row) -> dict[str, Any]:
 def _post_document(row: Row) -> dict[str, Any]:
     text = "\n".join(filter(None, (row["spoiler_text"], row["text"])))
     language = primary_language(row["language"])
+    analyzed = ANALYZED_AS.get(language, language) if language else None
     return {
         "id": row["id"],
         "author_id": str(row["author_id"]),
         "text": text,
-        "in": {language: text} if language in LANGUAGES else {},
+        "in": {analyzed: text} if analyzed in LANGUAGES else {},
         "tags": list(row["tags"]),
         "language": language,
         "is_reply": row["is_reply"],
@@ -171,6 +172,8 @@ POSTS = Searchable("posts", POSTS_BY_ID, POSTS_AFTER, 0, POSTS_TOTAL, POSTS_POPU
 KINDS = (USERS, POSTS)
 """Every kind of document."""
 
+ANALYZED_AS = {"nb": "no", "nn": "no"}
+"""Languages that are analyzed as another: Bokmål and Nynorsk have an analyzer together, as Norwegian."""
 LANGUAGES = frozenset(POSTS.index_body()["mappings"]["properties"]["in"]["properties"])
 """The languages that have an analyzer of their own; other texts are found by their words as they are written."""
 

@@ -83,11 +83,14 @@ async def test_words_are_found_by_their_stems_in_the_posts_language_and_without_
     rare = word()
     german = await api.status(ada, f"Die Häuser {rare}", language="de")
     french = await api.status(ada, f"Les chevaux {rare} élevés", language="fr-CA")
-    await until_found(api, None, rare, [german["id"], french["id"]])
+    norwegian = await api.status(ada, f"Guttene {rare}", language="nb-NO")
+    await until_found(api, None, rare, [german["id"], french["id"], norwegian["id"]])
     assert await found_ids(api, None, f"{rare} Haus") == [german["id"]]
     assert await found_ids(api, None, f"{rare} cheval") == [french["id"]]
     assert await found_ids(api, None, f"{rare} eleves") == [french["id"]]
     assert await found_ids(api, None, f"{rare} language:fr") == [french["id"]]
+    assert await found_ids(api, None, f"{rare} gutt") == [norwegian["id"]]
+    assert await found_ids(api, None, f"{rare} language:nb") == [norwegian["id"]]
 
 
 async def test_only_public_posts_of_people_who_let_them_be_indexed_are_found(api: Api, system: Stack) -> None:
@@ -178,9 +181,6 @@ async def test_who_blocks_the_viewer_is_not_found(api: Api) -> None:
     assert await found_ids(api, None, rare) == [post["id"]]
 
 
-async def test_hashtags_are_found_by_their_beginning_the_most_used_first(api: Api) -> None:
-    ada, bob = await api.people("ada", "bob")
-    start = word()
 async def test_whom_the_viewer_has_blocked_is_not_found_either(api: Api, system: Stack) -> None:
     async with running_api(system.settings, opensearch_url="http://127.0.0.1:9") as without_index:
         ada, bob = await api.people(f"a{word()}", f"b{word()}")
@@ -249,6 +249,9 @@ async def test_to_resolve_is_to_find_what_is_here(api: Api) -> None:
             assert found == {"accounts": [], "statuses": [], "hashtags": []}, q
 
 
+async def test_hashtags_are_found_by_their_beginning_the_most_used_first(api: Api) -> None:
+    ada, bob = await api.people("ada", "bob")
+    start = word()
     await api.status(ada, f"#{start}one")
     await api.status(bob, f"#{start}two #Caps{start}")
     await api.status(ada, f"#{start}two")
@@ -289,32 +292,6 @@ async def test_results_come_in_pages_and_between_ids(api: Api) -> None:
     ]
 
 
-async def test_a_search_that_makes_no_sense_is_refused_in_one_sentence(api: Api) -> None:
-    for query in ({}, {"q": " "}, {"q": "x", "max_id": "x"}, {"q": "x", "account_id": "x"}):
-        (await api.get(SEARCH, params=query)).fails(400)
-    for query in ({"q": "x", "type": "everything"}, {"q": "x" * 501}, {"q": "x", "limit": "0"}):
-        (await api.get(SEARCH, params=query)).fails(422)
-    (await api.get("/api/v1/accounts/search", params={"q": "x"})).fails(401)
-    for odd in ("[", '"', "a/b AND (", "#", "@", "-", "from:", "before:never", "\\", "*" * 50, "😀"):
-        assert (await api.get(SEARCH, params={"q": odd})).status == 200, odd
-
-
-async def test_without_opensearch_the_database_answers(system: Stack) -> None:
-    async with running_api(system.settings, opensearch_url="http://127.0.0.1:9") as api:
-        ada, bob = await api.people(f"ada{word()}", "bob")
-        rare = word()
-        post = await api.status(ada, f"{rare} 100% #Tag{rare}")
-        await api.status(ada, f"{rare} hidden", visibility="private")
-        for _ in range(5):  # the circuit opens on the way
-            answer = await api.get(SEARCH, bob, params={"q": f"{rare} 100%"})
-            assert [status["id"] for status in answer.ok()["statuses"]] == [post["id"]]
-            assert answer.headers["Fanline-Search"] == "database"
-        found = (await api.get(SEARCH, bob, params={"q": ada.username[:12]})).ok()
-        assert [account["id"] for account in found["accounts"]] == [ada.id]
-        found = (await api.get(SEARCH, bob, params={"q": f"#tag{rare[:8]}"})).ok()
-        assert [tag["name"] for tag in found["hashtags"]] == [f"tag{rare}"]
-        found = (await api.get(SEARCH, bob, params={"q": f"#tag{rare}"})).ok()
-        assert [status["id"] for status in found["statuses"]] == [post["id"]]
 async def test_pages_show_each_hit_once_and_in_order_to_whoever_has_written_some_of_them(api: Api) -> None:
     ada, bob = await api.people("ada", "bob")
     rare = word()
@@ -367,3 +344,35 @@ async def test_people_and_hashtags_that_are_called_exactly_so_push_nothing_out_o
             assert len(answer.ok()) == (2 if offset == 1 else 0)
 
 
+async def test_a_search_that_makes_no_sense_is_refused_in_one_sentence(api: Api) -> None:
+    for query in ({}, {"q": " "}, {"q": "x", "max_id": "x"}, {"q": "x", "account_id": "x"}):
+        (await api.get(SEARCH, params=query)).fails(400)
+    for query in ({"q": "x", "type": "everything"}, {"q": "x" * 501}, {"q": "x", "limit": "0"}):
+        (await api.get(SEARCH, params=query)).fails(422)
+    (await api.get("/api/v1/accounts/search", params={"q": "x"})).fails(401)
+    for odd in ("[", '"', "a/b AND (", "#", "@", "-", "from:", "before:never", "\\", "*" * 50, "😀"):
+        assert (await api.get(SEARCH, params={"q": odd})).status == 200, odd
+
+
+async def test_without_opensearch_the_database_answers(system: Stack) -> None:
+    async with running_api(system.settings, opensearch_url="http://127.0.0.1:9") as api:
+        ada, bob = await api.people(f"ada{word()}", "bob")
+        rare = word()
+        post = await api.status(ada, f"{rare} 100% #Tag{rare}")
+        await api.status(ada, f"{rare} hidden", visibility="private")
+        for _ in range(5):  # the circuit opens on the way
+            answer = await api.get(SEARCH, bob, params={"q": f"{rare} 100%"})
+            assert [status["id"] for status in answer.ok()["statuses"]] == [post["id"]]
+            assert answer.headers["Fanline-Search"] == "database"
+        found = (await api.get(SEARCH, bob, params={"q": ada.username[:12]})).ok()
+        assert [account["id"] for account in found["accounts"]] == [ada.id]
+        found = (await api.get(SEARCH, bob, params={"q": f"#tag{rare[:8]}"})).ok()
+        assert [tag["name"] for tag in found["hashtags"]] == [f"tag{rare}"]
+        found = (await api.get(SEARCH, bob, params={"q": f"#tag{rare}"})).ok()
+        assert [status["id"] for status in found["statuses"]] == [post["id"]]
+        answer_to_it = await api.status(bob, f"{rare} too", in_reply_to_id=post["id"])
+        for q, wanted in ((f"{rare} is:reply", [answer_to_it]), (rare, [answer_to_it, post])):
+            found = (await api.get(SEARCH, bob, params={"q": q})).ok()
+            assert [status["id"] for status in found["statuses"]] == [each["id"] for each in wanted], q
+        pages = [await api.get(SEARCH, bob, params={"q": rare, "type": "statuses", "offset": n}) for n in (0, 1, 2)]
+        assert [len(page.ok()["statuses"]) for page in pages] == [2, 1, 0]

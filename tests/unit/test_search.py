@@ -53,6 +53,9 @@ def test_a_post_is_indexed_for_all_languages_and_for_its_own() -> None:
     assert document["language"] == "de"
     assert document["created_at"] == int(NOW.timestamp() * 1_000)
     assert POSTS.document(post_row(language="tlh"))["in"] == {}
+    for norwegian in ("nb", "nn-NO", "no"):
+        document = POSTS.document(post_row(language=norwegian))
+        assert (document["in"], document["language"]) == ({"no": "Hallo"}, norwegian[:2])
     assert POSTS.document(post_row(language=None))["language"] is None
 
 
