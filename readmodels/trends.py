@@ -138,11 +138,15 @@ class Changes:
         """Posts whose hashtags may have changed, in order."""
         self.uses: dict[int, dict[bytes, int | None]] = {}
         """For each post its uses, with their time, or none for those that were taken back."""
+        self.hours: dict[int, set[int]] = {}
+        """For each post the hours in which something was done with it, taken back or not: batches do not matter."""
         self.ended: dict[int, None] = {}
         """Posts that are gone."""
         for uses, tagged, ended in facts:
             for post, use, made_ms in uses:
                 self.uses.setdefault(post, {})[use] = made_ms
+                if made_ms is not None:
+                    self.hours.setdefault(post, set()).add(made_ms // HOUR_MS)
             if tagged is not None:
                 self.tagged[tagged] = None
             if ended is not None:
@@ -160,7 +164,7 @@ class Changes:
         for post, uses in self.uses.items():
             subject = b"%d" % post
             commands += trend_uses.count(POST, subject, uses, self.now_ms)
-            for hour in {made_ms // HOUR_MS for made_ms in uses.values() if made_ms is not None}:
+            for hour in self.hours.get(post, ()):
                 trending.note(subject, hour)
         return [*commands, *trending.commands(), *self.forgetting(self.ended)]
 
