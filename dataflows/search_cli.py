@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from dataflows.effects import Performer
-from dataflows.search_rebuild import Building, rebuild, totals, unfinished
+from dataflows.search_rebuild import Building, rebuild, roll_back, totals, unfinished
+from fanline.errors import ConfigurationError
 from fanline.logging import configure_logging
-from fanline.settings import get_settings
+from fanline.settings import Settings, get_settings
 from readmodels.search import KINDS
 from sinks.opensearch_client import OpenSearchClient
 
@@ -23,13 +24,20 @@ def search() -> None:
 
 @search.command()
 @click.option("--keep-old", is_flag=True, help="Leave the old indexes there, written, until the next run.")
-def reindex(keep_old: bool) -> None:
-    """Build new indexes from the database beside the serving ones, then switch.
+@click.option("--rollback", is_flag=True, help="Search the indexes that --keep-old has left; builds nothing.")
+def reindex(keep_old: bool, rollback: bool) -> None:
+    """Build new indexes from the database beside the serving ones, compare them with it, then switch.
 
-    Searches go on meanwhile, and no change is lost. An interrupted run is gone on with by the next one.
+    Searches go on meanwhile, and no change is lost. An interrupted run is gone on with by the next one. New indexes
+    that differ from the database are deleted, and the command exits with 1.
     """
     configure_logging("search", level="warning")
     settings = get_settings()
+    if rollback:
+        if keep_old:
+            raise ConfigurationError("A rollback builds nothing: give --rollback or --keep-old, not both.")
+        _roll_back(settings)
+        return
     client, performer = OpenSearchClient(settings), Performer(settings, "search")
     try:
         built = rebuild(settings, performer, client, drop_old=not keep_old, report=Progress())
@@ -38,6 +46,19 @@ def reindex(keep_old: bool) -> None:
         client.close()
     for building in built:
         click.echo(f"{building.kind.name}: {building.loaded:,} documents in {building.index}, which is searched now")
+        if building.refused:
+            click.echo(
+                f"{building.kind.name}: OpenSearch did not take {building.refused:,} documents; the log names them"
+            )
+
+
+def _roll_back(settings: Settings) -> None:
+    client = OpenSearchClient(settings)
+    try:
+        for kind, index in roll_back(settings, client).items():
+            click.echo(f"{kind}: {index} is searched again")
+    finally:
+        client.close()
 
 
 @search.command()

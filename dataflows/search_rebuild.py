@@ -3,8 +3,10 @@
 1. A new index is made with the write alias in one request, so that the flow writes to it from then on, too.
 2. The database is read page by page, each with a version of its own: what the flow has written later wins, whichever
    comes first. After each page the index itself remembers how far it is; who is interrupted goes on there.
-3. The read aliases of all kinds move in one request. A search meets the old indexes or the new ones.
-4. The old indexes go when searches that may still be in them have ended.
+3. Each new index is held against the database (dataflows/search_verify.py). One that differs, or refused a document, is
+   deleted, and what serves goes on serving; where nothing serves, anything is better.
+4. The read aliases of all kinds move in one request. A search meets the old indexes or the new ones.
+5. The old indexes go when searches that may still be in them have ended, or are kept, and written, to go back to.
 
 Whatever was committed before step 1 is seen by step 2; the flow looks behind the alias for each request, so it writes
 everything later to both.
@@ -12,7 +14,7 @@ everything later to both.
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from typing import Any
 
 from connectors.waiting import Waiting
 from dataflows.effects import Performer
+from dataflows.search_verify import SearchDiffers, ids_after, require_equal
 from fanline.errors import ConfigurationError, DependencyUnavailable
 from fanline.logging import get_logger
 from fanline.settings import Settings
@@ -34,6 +37,8 @@ Report = Callable[["Building"], None]
 """Is told of each page."""
 
 BUILDER = "search indexes"
+LEFT = "left"
+"""What an index remembers that was rolled back from: nobody goes on building it."""
 
 _log = get_logger(__name__)
 
@@ -46,13 +51,15 @@ class Building:
     index: str
     total: int
     loaded: int = 0
+    refused: int = 0
+    """Documents that OpenSearch did not take."""
     after: str = ""
     """The last id that was read; empty before the first page."""
     complete: bool = False
 
     def notes(self) -> dict[str, Any]:
         """What the index remembers."""
-        return {"loaded": self.loaded, "after": self.after, "complete": self.complete}
+        return {"loaded": self.loaded, "refused": self.refused, "after": self.after, "complete": self.complete}
 
 
 def build_missing(settings: Settings, performer: Performer, client: OpenSearchClient) -> None:
@@ -61,14 +68,14 @@ def build_missing(settings: Settings, performer: Performer, client: OpenSearchCl
     The first instance of the flow does it; the others wait for it. Waits for OpenSearch, too.
     """
     waiting, builder = Waiting(BUILDER), Waiting(BUILDER)
-    aliases = [kind.read_alias(settings.search_prefix) for kind in KINDS]
+    aliases = {kind.read_alias(settings.search_prefix): kind for kind in KINDS}
 
-    def is_missing() -> bool:
-        return not all(client.behind(aliases).values())
+    def missing() -> list[Searchable]:
+        return [aliases[alias] for alias, indexes in client.behind(list(aliases)).items() if not indexes]
 
-    while waiting.patiently(is_missing):
+    while kinds := waiting.patiently(missing):
         if settings.flow_instance == 0:
-            rebuild(settings, performer, client, drop_old=True)
+            rebuild(settings, performer, client, drop_old=True, kinds=kinds)
         else:
             time.sleep(builder.failed(DependencyUnavailable("It builds the search indexes.", "instance 0")))
     builder.passed()
@@ -80,22 +87,34 @@ def rebuild(
     client: OpenSearchClient,
     *,
     drop_old: bool,
+    kinds: Sequence[Searchable] = KINDS,
     report: Report = lambda building: None,
 ) -> list[Building]:
-    """Build every index anew, or finish what was begun, and switch to it; what was built.
+    """Build these indexes anew, or finish what was begun, and switch to them; what was built.
 
-    Raises `ConfigurationError` when somebody else on this machine does it already.
+    Raises `ConfigurationError` when somebody else on this machine does it already, and `SearchDiffers` when a new index
+    is not fit to replace the one that serves: then that one is kept, and the new ones are deleted.
     """
     waiting = Waiting(BUILDER)
     prefix = settings.search_prefix
     with _alone(settings.state_dir / "search-rebuild.lock"):
         waiting.patiently(lambda: client.forbid_making_indexes(f"{prefix}-*"))
-        built = [waiting.patiently(partial(_begin, client, performer, kind, prefix)) for kind in KINDS]
+        built = [waiting.patiently(partial(_begin, client, performer, kind, prefix)) for kind in kinds]
         for building in built:
             while not building.complete:
                 _load_page(client, performer, building, waiting)
                 report(building)
-        old = waiting.patiently(lambda: switch(client, built, prefix))
+        serving = waiting.patiently(lambda: client.behind([kind.read_alias(prefix) for kind in kinds]))
+        try:
+            for building in built:
+                if serving[building.kind.read_alias(prefix)]:
+                    _require_complete(building)
+                    require_equal(performer, client, building.kind, building.index, waiting)
+        except SearchDiffers:
+            for building in built:
+                waiting.patiently(partial(client.delete, building.index))
+            raise
+        old = waiting.patiently(lambda: switch(client, {each.kind: each.index for each in built}, prefix))
         _log.info("search indexes switched", new=[building.index for building in built], old=old)
         if drop_old and old:
             # Searches that began before the switch end within their timeout.
@@ -105,20 +124,47 @@ def rebuild(
     return built
 
 
-def switch(client: OpenSearchClient, built: Sequence[Building], prefix: str) -> list[str]:
-    """Move the read aliases to the new indexes, in one request; the indexes that are not needed any more."""
+def switch(client: OpenSearchClient, to: Mapping[Searchable, str], prefix: str) -> list[str]:
+    """Move the read aliases to these indexes, in one request; the indexes that are not needed any more."""
     actions: list[dict[str, Any]] = []
     old: set[str] = set()
-    for building in built:
-        read, write = building.kind.read_alias(prefix), building.kind.write_alias(prefix)
+    for kind, new in to.items():
+        read, write = kind.read_alias(prefix), kind.write_alias(prefix)
         behind = client.behind([read, write])
-        actions += [{"remove": {"index": index, "alias": read}} for index in behind[read] if index != building.index]
-        actions.append({"add": {"index": building.index, "alias": read}})
-        old.update({*behind[read], *behind[write]} - {building.index})
+        actions += [{"remove": {"index": index, "alias": read}} for index in behind[read] if index != new]
+        actions.append({"add": {"index": new, "alias": read}})
+        old.update({*behind[read], *behind[write]} - {new})
     # What was written within the last second shows only after this.
-    client.refresh([building.index for building in built])
+    client.refresh(list(to.values()))
     client.change_aliases(actions)
     return sorted(old)
+
+
+def roll_back(settings: Settings, client: OpenSearchClient) -> dict[str, str]:
+    """Let the indexes that `rebuild` has kept serve again, and keep the others in their place; the indexes, by kind.
+
+    Raises `ConfigurationError` when there are none.
+    """
+    prefix = settings.search_prefix
+    with _alone(settings.state_dir / "search-rebuild.lock"):
+        to: dict[Searchable, str] = {}
+        serving: list[str] = []
+        for kind in KINDS:
+            behind = client.behind([kind.read_alias(prefix), kind.write_alias(prefix)])
+            newest = max(behind[kind.read_alias(prefix)], default="")
+            kept = [
+                index
+                for index in behind[kind.write_alias(prefix)]
+                if index < newest or (index > newest and client.notes(index).get(LEFT))
+            ]
+            if not kept:
+                raise ConfigurationError(f"There is no index of {kind.name} to go back to: none was kept (--keep-old).")
+            serving.append(newest)
+            to[kind] = max(kept)
+        for index in serving:
+            client.note(index, client.notes(index) | {LEFT: True})
+        switch(client, to, prefix)
+    return {kind.name: index for kind, index in to.items()}
 
 
 def unfinished(client: OpenSearchClient, kind: Searchable, prefix: str) -> str | None:
@@ -127,7 +173,7 @@ def unfinished(client: OpenSearchClient, kind: Searchable, prefix: str) -> str |
     serving = max(behind[kind.read_alias(prefix)], default="")
     # Names sort by the time of their making: an older one that is only written was left by a switch.
     newer = [index for index in behind[kind.write_alias(prefix)] if index > serving]
-    return max(newer, default=None)
+    return max((index for index in newer if not client.notes(index).get(LEFT)), default=None)
 
 
 def totals(performer: Performer) -> dict[str, int]:
@@ -150,27 +196,32 @@ def _begin(client: OpenSearchClient, performer: Performer, kind: Searchable, pre
 
 def _load_page(client: OpenSearchClient, performer: Performer, building: Building, waiting: Waiting) -> None:
     kind = building.kind
-    ids = performer.run(_ids_after(kind, building.after or kind.first))
+    ids = performer.run(ids_after(kind, building.after or kind.first))
     made = performer.run(writes(kind, ids, building.index))
     pending = [(each, building.index) for each in made]
+    refused_before = building.refused
     while pending:
         outcome = waiting.patiently(partial(write_to, client, pending))
         for refused, reason in outcome.refused.values():
-            # Nothing that waits for a repetition: it is named, and missing until it is mended and written again.
+            # Nothing that waits for a repetition: it is named, and with it the index is fit to serve in need only.
             _log.error("a document is not taken", index=building.index, id=refused.id, reason=reason)
+        building.refused += len(outcome.refused)
         pending = [(each, building.index) for each in outcome.again]
         if pending:
             time.sleep(waiting.failed(DependencyUnavailable(outcome.reason, "opensearch")))
-    building.loaded += sum(each.document is not None for each in made)
+    building.loaded += sum(each.document is not None for each in made) - (building.refused - refused_before)
     building.complete = len(ids) < PAGE
     if ids:
         building.after = str(ids[-1])
     waiting.patiently(lambda: client.note(building.index, building.notes()))
 
 
-def _ids_after(kind: Searchable, after: Any) -> Effects[list[Any]]:
-    rows = yield Query(kind.after, {"after": after, "limit": PAGE})
-    return [row["id"] for row in rows]
+def _require_complete(building: Building) -> None:
+    if building.refused:
+        raise SearchDiffers(
+            f"OpenSearch does not take {building.refused:,} of the documents of {building.kind.name}, for reasons that"
+            " are in the log: the indexes that serve are kept."
+        )
 
 
 def _total(kind: Searchable) -> Effects[int]:

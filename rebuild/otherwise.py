@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.1
 def build(stores: Stores, name: str) -> None:
     """Build one of `NAMES` again."""
     if name == SEARCH:
-        click.get_current_context().invoke(reindex, keep_old=False)
+        click.get_current_context().invoke(reindex, keep_old=False, rollback=False)
     else:
         click.echo(f"trends: counted again in {count_trends(stores):.1f} s")
 

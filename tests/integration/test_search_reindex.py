@@ -3,9 +3,15 @@
 import asyncio
 import json
 from typing import Any
+from unittest import mock
+
+import pytest
 
 from connectors.barrier import Barrier
-from readmodels.search import POSTS
+from dataflows.effects import Performer
+from dataflows.search_rebuild import rebuild
+from dataflows.search_verify import SearchDiffers
+from readmodels.search import POSTS, Searchable
 from sinks.opensearch_client import OpenSearchClient
 from tests.conftest import Stack
 from tests.integration.api_world import running_api
@@ -63,3 +69,36 @@ async def test_an_index_is_built_anew_under_load_and_no_search_fails(system: Sta
         assert not await asyncio.to_thread(indexed, system, gone)
         shown = json.loads((await asyncio.to_thread(system.fanline, "search", "status", "--json")).stdout)
         assert [row["state"] for row in shown] == ["serving", "serving"]
+
+
+def test_an_index_that_refuses_documents_does_not_serve_and_a_kept_one_serves_again(system: Stack) -> None:
+    settings, alias = system.settings, POSTS.read_alias(system.settings.search_prefix)
+    client, performer = OpenSearchClient(settings), Performer(settings, "search")
+    index_body = Searchable.index_body
+
+    def of_other_fields(kind: Searchable) -> dict[str, Any]:
+        body = index_body(kind)
+        if kind is POSTS:
+            body["mappings"]["properties"]["text"] = {"type": "date"}
+        return body
+
+    try:
+        serving = client.behind([alias])[alias]
+        assert client.count(alias) > 0
+        with (
+            mock.patch.object(Searchable, "index_body", of_other_fields),
+            pytest.raises(SearchDiffers, match="documents of posts"),
+        ):
+            rebuild(settings, performer, client, drop_old=True)
+        written = POSTS.write_alias(settings.search_prefix)
+        assert client.behind([alias])[alias] == client.behind([written])[written] == serving
+        system.fanline("search", "reindex", "--keep-old")
+        assert client.behind([alias])[alias] != serving
+        assert "is searched again" in system.fanline("search", "reindex", "--rollback").stdout
+        assert client.behind([alias])[alias] == serving
+        refused = system.fanline("search", "reindex", "--rollback", "--keep-old", check=False)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    finally:
+        performer.close()
+        client.close()
+    system.fanline("search", "reindex")
