@@ -81,9 +81,12 @@ async def _rebuild(
             f"{name}: {made.checked:,} compared with the database, {made.equal:,} equal;"
             f" of those that serve, {serving.equal:,} of {serving.checked:,}"
         )
+        if compared.lacking[name]:
+            click.echo(f"{name}: {compared.lacking[name]:,} of those that serve are missing")
     if not compared.is_equal:
         raise run.RebuildDiffers(
-            f"The new generation of {model.name} does not equal the database: nothing is switched."
+            f"The new generation of {model.name} does not equal the database and the one that serves:"
+            " nothing is switched."
         )
     if switches:
         state = run.switch(stores, model, keep_hours * 3_600)
@@ -91,14 +94,14 @@ async def _rebuild(
 
 
 def _free(stores: Stores, those: list[Rebuildable], *, only_due: bool) -> None:
-    wait = waiter(stores.settings, WAIT_SECONDS)
-    for model in those:
-        state = load(stores, model.name)
-        is_due = state.step == KEPT and state.free_after is not None and state.free_after <= time.time()
-        if state.written is not None and (is_due or not only_due):
-            deleted = asyncio.run(run.free(stores, model, wait))
-            click.echo(f"freed generation {state.written} of {model.name}: {deleted:,} keys")
-        elif not only_due:
+    before = {model.name: load(stores, model.name) for model in those}
+    going = [model for model in those if not only_due or before[model.name].is_due(time.time())]
+    freed = asyncio.run(run.free(stores, going, waiter(stores.settings, WAIT_SECONDS)))
+    for model in going:
+        state = before[model.name]
+        if model.name in freed:
+            click.echo(f"freed generation {state.written} of {model.name}: {freed[model.name]:,} keys")
+        else:
             click.echo(state.sentence())
 
 

@@ -31,9 +31,10 @@ from readmodels.counts import ACCOUNT_COUNTS
 from readmodels.effects import Query, command
 from readmodels.flags import FLAGS
 from readmodels.generations import using
+from readmodels.poll_documents import POLL
 from readmodels.relations import VIEWER
 
-Subject = Literal["people", "posts"]
+Subject = Literal["people", "posts", "polls"]
 
 EDGES = "SELECT followee_id, follower_id FROM follows WHERE followee_id = ANY(%(ids)s::uuid[]) ORDER BY followee_id"
 
@@ -49,11 +50,15 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One walk over people or posts."""
+    """One walk over people, posts or polls."""
 
     subjects: Subject
     build: Callable[[Stores, Made, Sequence[Any]], None]
     """Builds what belongs to some subjects; repeating it changes nothing. Flows write the generation meanwhile."""
+    checks: tuple[str, ...]
+    """The audit's read models that compare what it builds with the database."""
+    subject_of: Callable[[Any], Any] = lambda compared: compared
+    """Whose it is what the audit compares, if that is not the subject itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,6 @@ class Rebuildable:
     name: str
     prefixes: tuple[bytes, ...]
     parts: tuple[Part, ...]
-    checks: tuple[str, ...]
-    """The audit's read models that compare it with the database."""
     finish: Callable[[Stores, Made], None] = lambda stores, made: None
     """What has to be done last, before it may serve."""
 
@@ -73,26 +76,31 @@ def rebuildable(settings: Settings) -> dict[str, Rebuildable]:
     """Every read model in Redis that can be built again, by name."""
     models = (
         Rebuildable(
-            "cards", (b"a", b"s"),
-            (Part("people", _held((ACCOUNT_CARD,), settings)), Part("posts", _held((STATUS_CARD,), settings))),
-            ("account_cards", "status_cards"),
+            "cards", (b"a", b"s", b"p"),
+            (
+                Part("people", _held((ACCOUNT_CARD,), settings), ("account_cards",)),
+                Part("posts", _held((STATUS_CARD,), settings), ("status_cards",)),
+                Part("polls", _held((POLL,), settings), ("poll_counts",)),
+            ),
         ),
-        Rebuildable("relations", (b"v",), (Part("people", _held((VIEWER,), settings)),), ("relations",)),
+        Rebuildable("relations", (b"v",), (Part("people", _held((VIEWER,), settings), ("relations",)),)),
         Rebuildable(
             incremental.MODEL, tuple(kind.prefix for kind in engagement.KINDS),
             (
-                Part("people", _held(_of(UUID), settings)),
-                Part("posts", _held(_of(int), settings)),
+                Part("people", _held(_of(UUID), settings), ("account_counts", "flags")),
+                Part("posts", _held(_of(int), settings), ("status_counts",)),
             ),
-            ("account_counts", "status_counts", "flags"),
         ),
         Rebuildable(
-            followers.MODEL, (b"f", b"r", b"celebrities", b"ready"), (Part("people", _followers),),
-            ("followers", "recents"), _followers_are_ready,
+            followers.MODEL, (b"f", b"r", b"celebrities", b"ready"),
+            (Part("people", _followers, ("followers", "recents")),), _followers_are_ready,
         ),
-        Rebuildable(timelines.MODEL, (b"t",), (Part("people", _warm),), ("timelines_redis",)),
-        Rebuildable(inbox.MODEL, (b"i",), (Part("people", _inboxes),), ("inboxes",)),
-        Rebuildable(aggregates.MODEL, (b"ts",), (Part("people", _series),), ("aggregates",), _series_of_the_instance),
+        Rebuildable(timelines.MODEL, (b"t",), (Part("people", _warm, ("timelines_redis",)),)),
+        Rebuildable(inbox.MODEL, (b"i",), (Part("people", _inboxes, ("inboxes",)),)),
+        Rebuildable(
+            aggregates.MODEL, (b"ts",), (Part("people", _series, ("aggregates",), lambda series: series.scope),),
+            _series_of_the_instance,
+        ),
     )  # fmt: skip
     return {model.name: model for model in models}
 
@@ -157,7 +165,7 @@ def _inboxes(stores: Stores, made: Made, users: Sequence[UUID]) -> None:
         seconds = stores.redis([command(inbox.inbox_key(user), b"TTL") for user in users])
     with using(made.model, made.number):
         for user, left in zip(users, seconds, strict=True):
-            if left > inbox.FILL_SECONDS:
+            if left > 0:
                 stores.drive(inbox.fill(user, stores.settings.notifications_cap, left))
 
 
@@ -206,5 +214,5 @@ def _warm(stores: Stores, made: Made, viewers: Sequence[UUID]) -> None:
         seconds = stores.redis([command(timelines.timeline_key(viewer), b"TTL") for viewer in viewers])
     with using(made.model, made.number):
         for viewer, left in zip(viewers, seconds, strict=True):
-            if left > timelines.BUILD_SECONDS:
+            if left > 0:
                 stores.drive(timelines.build(viewer, generation, settings.timeline_cap, left))

@@ -1,8 +1,8 @@
 """The steps of a rebuild: begin, build, compare, switch, and then roll back or free.
 
     begin     a new generation is named; once every flow has passed that moment, all that changes is written to it too
-    build     people and posts are walked through by id and their keys filled from the database
-    compare   both generations are held against the database
+    build     people, posts and polls are walked through by id and their keys filled from the database
+    compare   both generations are held against the database, and the new one against the one that serves
     switch    one write makes the new generation the one that readers use; flows go on writing both
     free      flows write the serving generation only, and the other's keys are deleted
 
@@ -12,20 +12,20 @@ repeated, and whatever flows write meanwhile stands, by the protocols that the m
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from audit.compare import Tally
-from audit.models import Subjects, models
-from audit.run import Progress, Wait, in_thread, rounds
+from audit.compare import Difference, Tally
+from audit.models import Model, Subjects, models
+from audit.run import ROUNDS, Progress, Wait, in_thread, rounds
 from audit.stores import Stores
 from fanline.errors import FanlineError
 from readmodels import generations
 from readmodels.effects import Query, command
 from readmodels.generations import using
-from rebuild.models import Made, Rebuildable, Subject
+from rebuild.models import Made, Part, Rebuildable, Subject
 from rebuild.state import BUILD, COMPARE, KEPT, State, load, require_step
 
 PAGE = 200
@@ -33,8 +33,14 @@ PAGE = 200
 
 PEOPLE = "SELECT id FROM users WHERE id > %(after)s::uuid ORDER BY id LIMIT %(limit)s"
 POSTS = "SELECT id FROM posts WHERE id > %(after)s::bigint ORDER BY id LIMIT %(limit)s"
-COUNTS = {"people": "SELECT count(*) AS number FROM users", "posts": "SELECT count(*) AS number FROM posts"}
-FIRST: dict[Subject, str] = {"people": str(UUID(int=0)), "posts": "0"}
+POLLS = "SELECT id FROM polls WHERE id > %(after)s::bigint ORDER BY id LIMIT %(limit)s"
+PAGES: dict[Subject, str] = {"people": PEOPLE, "posts": POSTS, "polls": POLLS}
+COUNTS: dict[Subject, str] = {
+    "people": "SELECT count(*) AS number FROM users",
+    "posts": "SELECT count(*) AS number FROM posts",
+    "polls": "SELECT count(*) AS number FROM polls",
+}
+FIRST: dict[Subject, str] = {"people": str(UUID(int=0)), "posts": "0", "polls": "0"}
 
 Say = Callable[[State], None]
 """Is told the state after each page."""
@@ -48,13 +54,15 @@ class RebuildDiffers(FanlineError):
 class Compared:
     """What both generations are like, by the audit's names."""
 
-    serving: dict[str, Tally]
-    made: dict[str, Tally]
+    serving: dict[str, Tally] = field(default_factory=dict)
+    made: dict[str, Tally] = field(default_factory=dict)
+    lacking: dict[str, int] = field(default_factory=dict)
+    """How much the serving generation has and the new one has not."""
 
     @property
     def is_equal(self) -> bool:
-        """Whether the new generation equals the database."""
-        return all(tally.equal == tally.checked for tally in self.made.values())
+        """Whether the new generation equals the database, and has what the serving one has."""
+        return all(tally.equal == tally.checked for tally in self.made.values()) and not any(self.lacking.values())
 
 
 async def begin(stores: Stores, model: Rebuildable, wait: Wait) -> State:
@@ -96,21 +104,56 @@ def build(stores: Stores, model: Rebuildable, say: Say) -> State:
 async def compare(
     stores: Stores, model: Rebuildable, subjects: Subjects, wait: Wait, progress: Progress = lambda *_: None
 ) -> Compared:
-    """Hold both generations against the database."""
+    """Hold both generations against the database, and the new one against the one that serves.
+
+    Readers fill the serving one with what they miss, so what it has got since the walk is built now.
+    """
     state = load(stores, model.name)
-    number = require_step(state, COMPARE, "compare")
+    made = Made(model.name, state.serving, require_step(state, COMPARE, "compare"))
     await wait()
-    found = []
-    for generation in (state.serving, number):
-        tallies: dict[str, Tally] = {}
-        with using(model.name, generation):
-            for each in models(stores.settings):
-                if each.name in model.checks:
-                    those = each.subjects(stores, subjects)
-                    name = f"{each.name}, generation {generation}"
-                    tallies[each.name] = await rounds(name, in_thread(each.check, stores), those, wait, progress)
-        found.append(tallies)
-    return Compared(*found)
+    compared = Compared()
+    for part in model.parts:
+        for each in (each for each in models(stores.settings) if each.name in part.checks):
+            those = await asyncio.to_thread(each.subjects, stores, subjects)
+
+            async def look(generation: int, some: Sequence[Any], each: Model = each) -> tuple[Tally, set[Any]]:
+                with using(model.name, generation):
+                    return await _look(stores, each, f"{each.name}, generation {generation}", some, wait, progress)
+
+            compared.serving[each.name], held = await look(made.serving, those)
+            compared.made[each.name], found = await look(made.number, those)
+            for _ in range(ROUNDS):
+                if held <= found:
+                    break
+                await asyncio.to_thread(_build_again, stores, made, part, held - found)
+                await wait()
+                # What has expired or gone meanwhile need not be there.
+                _, held = await look(made.serving, list(held - found))
+                compared.made[each.name], found = await look(made.number, those)
+            compared.lacking[each.name] = len(held - found)
+    return compared
+
+
+async def _look(
+    stores: Stores, each: Model, name: str, subjects: Sequence[Any], wait: Wait, progress: Progress
+) -> tuple[Tally, set[Any]]:
+    """How many subjects equal the database, and which are there at all."""
+    there: set[Any] = set()
+    check = in_thread(each.check, stores)
+
+    async def noting(some: Sequence[Any]) -> Mapping[Any, Difference | None]:
+        found = await check(some)
+        there.difference_update(some)
+        there.update(subject for subject, difference in found.items() if difference is not None)
+        return found
+
+    return await rounds(name, noting, subjects, wait, progress), there
+
+
+def _build_again(stores: Stores, made: Made, part: Part, compared: Collection[Any]) -> None:
+    ids = list(dict.fromkeys(map(part.subject_of, compared)))
+    for start in range(0, len(ids), PAGE):
+        part.build(stores, made, ids[start : start + PAGE])
 
 
 def switch(stores: Stores, model: Rebuildable, keep_seconds: float) -> State:
@@ -132,18 +175,21 @@ def roll_back(stores: Stores, model: Rebuildable) -> State:
     return load(stores, model.name)
 
 
-async def free(stores: Stores, model: Rebuildable, wait: Wait) -> int:
-    """Stop writing the generation that does not serve and delete its keys; how many there were.
+async def free(stores: Stores, those: Collection[Rebuildable], wait: Wait) -> dict[str, int]:
+    """Stop writing the generations that do not serve and delete their keys; how many there were, by model.
 
-    An unfinished rebuild is given up by this.
+    Unfinished rebuilds are given up by this.
     """
-    state = load(stores, model.name)
-    if state.written is None:
-        return 0
-    stores.redis([generations.forget(model.name, "written", "step", "part", "cursor", "done", "total", "free_after")])
-    # What flows have begun for it must be over, or it would come back.
-    await wait()
-    return await asyncio.to_thread(_delete, stores, model, state.written)
+    states = [(model, load(stores, model.name).written) for model in those]
+    going = [(model, written) for model, written in states if written is not None]
+    for model, _ in going:
+        stores.redis(
+            [generations.forget(model.name, "written", "step", "part", "cursor", "done", "total", "free_after")]
+        )
+    if going:
+        # What flows have begun for them must be over, or it would come back.
+        await wait()
+    return {model.name: await asyncio.to_thread(_delete, stores, model, written) for model, written in going}
 
 
 def _delete(stores: Stores, model: Rebuildable, generation: int) -> int:
@@ -159,6 +205,5 @@ def _count(stores: Stores, subjects: Subject) -> int:
 
 
 def _page(stores: Stores, subjects: Subject, after: str) -> Sequence[Any]:
-    query = PEOPLE if subjects == "people" else POSTS
     value: Any = UUID(after) if subjects == "people" else int(after)
-    return [row["id"] for row in stores.rows(Query(query, {"after": value, "limit": PAGE}))]
+    return [row["id"] for row in stores.rows(Query(PAGES[subjects], {"after": value, "limit": PAGE}))]

@@ -33,6 +33,10 @@ class State:
         """The estimate, at the rate so far; None before anything is known."""
         return self.seconds * (self.total - self.done) / self.done if self.done else None
 
+    def is_due(self, now: float) -> bool:
+        """Whether the old generation was kept long enough."""
+        return self.step == KEPT and self.free_after is not None and self.free_after <= now
+
     def sentence(self) -> str:
         """The state in words."""
         if self.written is None:

@@ -101,8 +101,8 @@ def test_every_model_is_rebuilt_switched_rolled_back_and_freed_under_load_and_st
     for rebuilt in rebuildable(system.settings).values():
         run.roll_back(stores, rebuilt)
     system.fanline("audit", "--prefix", "rebuilt")
+    asyncio.run(run.free(stores, rebuildable(system.settings).values(), waiter(system.settings, 120)))
     for model, rebuilt in rebuildable(system.settings).items():
-        asyncio.run(run.free(stores, rebuilt, waiter(system.settings, 120)))
         assert load(stores, model).written is None
         for prefix in rebuilt.prefixes:
             assert not list(stores.scan(generations.pattern(prefix, load(stores, model).serving - 1)))
