@@ -71,6 +71,12 @@ def are_counted() -> Effects[bool]:
     return readiness.generation_of(values) is not None
 
 
+def are_being_counted() -> Effects[bool]:
+    """Whether somebody has begun to count, or is done: any mark is there."""
+    values = yield Redis([readiness.read(key) for key in mark_keys()])
+    return any(values)
+
+
 def begin(now_ms: int) -> Effects[Place]:
     """Begins to count everything again."""
     generation = secrets.token_bytes(GENERATION_BYTES)

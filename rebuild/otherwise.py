@@ -1,6 +1,7 @@
 """What has no generations and is built again otherwise, or not at all."""
 
 import time
+from collections.abc import Callable
 
 import click
 
@@ -38,19 +39,27 @@ def build(stores: Stores, name: str) -> None:
 def count_trends(stores: Stores) -> float:
     """Have the flow count trends again from nothing; the seconds that it took.
 
-    Rankings come from SQL meanwhile. Raises `DependencyUnavailable` when the flow does not do it in time.
+    Rankings come from SQL meanwhile. Raises `DependencyUnavailable` when the flow does not do it in time. Whoever gives
+    up earlier leaves no mark behind that says that all is counted.
     """
     started = time.monotonic()
+    marks = [command(key, b"UNLINK") for key in trend_marks.mark_keys()]
+    # From when the flow has begun to count until it has done so, nobody ranks what is half there.
+    stores.redis(marks)
+    _wait_until(started, lambda: stores.drive(trend_marks.are_being_counted()))
     for prefix in TREND_PREFIXES:
         for keys in stores.scan(prefix + b":*"):
-            stores.redis([command(key, b"UNLINK") for key in keys])
-    # Last: what the flow has added to the sets meanwhile is counted again with the rest.
-    stores.redis([command(key, b"UNLINK") for key in trend_marks.mark_keys()])
-    while not stores.drive(trend_marks.are_counted()):
+            # The marks again, before and after and in one go: what is deleted has to be counted after that.
+            stores.redis([*marks, *(command(key, b"UNLINK") for key in keys), *marks])
+    _wait_until(started, lambda: stores.drive(trend_marks.are_counted()))
+    return time.monotonic() - started
+
+
+def _wait_until(started: float, reached: Callable[[], bool]) -> None:
+    while not reached():
         if time.monotonic() > started + COUNT_SECONDS:
             raise DependencyUnavailable("The flow trends has not counted again in time; is it running?")
         time.sleep(LOOK_SECONDS)
-    return time.monotonic() - started
 
 
 def refuse(name: str, known: list[str]) -> ConfigurationError:
