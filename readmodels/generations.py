@@ -5,7 +5,8 @@ generations share slots, hash tags and the prefixes that the API has Redis track
 
     generations:{<model>}   hash: serving (number; absent: 0), written (another one that is kept up to date as well;
                             absent: none), next (the highest number used so far), and what the rebuild notes (step,
-                            cursor, done, total: readmodels/rebuilding.py)
+                            cursor, done, total: rebuild/state.py)
+    rebuilding:{<model>}    somebody rebuilds it (rebuild/lease.py)
 
 Flows look at the hash before each batch and apply the batch to every generation; readers use the serving one. The hash
 is lost with the data it tells of: generation 0 is then empty like any other, and is filled like any other.
@@ -91,6 +92,11 @@ def using(model: str, generation: int) -> Iterator[None]:
 def hash_key(model: str) -> bytes:
     """The key of the hash that tells the generations."""
     return b"generations:{%s}" % model.encode()
+
+
+def lease_key(model: str) -> bytes:
+    """The key of whoever rebuilds the model."""
+    return b"rebuilding:{%s}" % model.encode()
 
 
 def read(model: str) -> Command:

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -17,6 +19,7 @@ from fanline.errors import ConfigurationError
 from fanline.logging import configure_logging
 from fanline.settings import get_settings
 from rebuild import otherwise, run
+from rebuild.lease import Lease, alone
 from rebuild.models import Rebuildable, rebuildable
 from rebuild.state import BUILD, COMPARE, KEPT, State, load
 
@@ -26,14 +29,24 @@ WAIT_SECONDS = 300.0
 @click.command()
 @click.argument("model", required=False)
 @click.option("--sample", type=click.IntRange(min=1), help="Compare this many people and posts; without it, all.")
+@click.option("--prefix", default="", help="Compare only people whose usernames begin so, and their posts.")
 @click.option("--switch/--no-switch", "switches", default=True, help="Let the new generation serve when it is equal.")
 @click.option("--keep-hours", type=click.FloatRange(min=0), default=24.0, show_default=True,
               help="How long to keep the old generation for a rollback.")  # fmt: skip
 @click.option("--rollback", is_flag=True, help="Let the generation from before the switch serve again.")
 @click.option("--free", "frees", is_flag=True, help="Delete the generation that does not serve, finished or not.")
 @click.option("--status", "shows", is_flag=True, help="Show the generations and how far a rebuild has come.")
+@click.pass_context
 def rebuild(
-    model: str | None, sample: int | None, switches: bool, keep_hours: float, rollback: bool, frees: bool, shows: bool
+    context: click.Context,
+    model: str | None,
+    sample: int | None,
+    prefix: str,
+    switches: bool,
+    keep_hours: float,
+    rollback: bool,
+    frees: bool,
+    shows: bool,
 ) -> None:
     """Build a read model again beside the one that serves, compare the two, and switch.
 
@@ -42,11 +55,14 @@ def rebuild(
     options: search as `fanline search reindex` does it, trends by their flow, while rankings come from SQL.
     """
     configure_logging("rebuild", level="warning")
+    given = _given(context)
+    if len(given) > 1 and (rollback or frees or shows):
+        raise ConfigurationError(f"{' and '.join(given)} exclude each other.")
     with _stores() as stores:
         known = rebuildable(stores.settings)
         wait = waiter(stores.settings, WAIT_SECONDS)
         if model in otherwise.NAMES:
-            if shows or frees or rollback or sample or not switches:
+            if given:
                 raise ConfigurationError(f"{model.capitalize()} is built again in one go, without options.")
             otherwise.build(stores, model)
         elif shows:
@@ -57,13 +73,33 @@ def rebuild(
         elif model is None:
             raise ConfigurationError(f"Name the read model to build again: {', '.join([*known, *otherwise.NAMES])}.")
         elif rollback:
-            click.echo(run.roll_back(stores, _named(known, model)).sentence())
+            with alone(stores.settings, _named(known, model).name):
+                click.echo(run.roll_back(stores, known[model]).sentence())
         else:
-            asyncio.run(_rebuild(stores, _named(known, model), wait, sample, switches, keep_hours))
+            with alone(stores.settings, _named(known, model).name) as lease:
+                keep_seconds = keep_hours * 3_600 if switches else None
+                choice = partial(choose, stores, sample, prefix)
+                asyncio.run(_rebuild(stores, known[model], wait, choice, keep_seconds, lease))
+
+
+def _given(context: click.Context) -> list[str]:
+    """The options that were given, by name."""
+    return [
+        (each.secondary_opts or each.opts)[0]
+        for each in context.command.params
+        if isinstance(each, click.Option)
+        and each.name is not None
+        and context.get_parameter_source(each.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 async def _rebuild(
-    stores: Stores, model: Rebuildable, wait: Wait, sample: int | None, switches: bool, keep_hours: float
+    stores: Stores,
+    model: Rebuildable,
+    wait: Wait,
+    choice: Callable[[], Subjects],
+    keep_seconds: float | None,
+    lease: Lease,
 ) -> None:
     state = load(stores, model.name)
     if state.step == KEPT:
@@ -71,10 +107,14 @@ async def _rebuild(
     if state.step != COMPARE:
         await run.begin(stores, model, wait)
         with _bar(model.name) as say:
-            state = await asyncio.to_thread(run.build, stores, model, say)
+
+            def page(state: State) -> None:
+                lease.require()
+                say(state)
+
+            state = await asyncio.to_thread(run.build, stores, model, page)
         click.echo(f"built generation {state.written} of {model.name} in {state.seconds:.1f} s")
-    subjects: Subjects = choose(stores, sample)
-    compared = await run.compare(stores, model, subjects, wait)
+    compared = await run.compare(stores, model, choice(), wait)
     for name, made in compared.made.items():
         serving = compared.serving[name]
         click.echo(
@@ -88,15 +128,19 @@ async def _rebuild(
             f"The new generation of {model.name} does not equal the database and the one that serves:"
             " nothing is switched."
         )
-    if switches:
-        state = run.switch(stores, model, keep_hours * 3_600)
+    if keep_seconds is not None:
+        lease.require()
+        state = run.switch(stores, model, keep_seconds)
     click.echo(state.sentence())
 
 
 def _free(stores: Stores, those: list[Rebuildable], *, only_due: bool) -> None:
     before = {model.name: load(stores, model.name) for model in those}
     going = [model for model in those if not only_due or before[model.name].is_due(time.time())]
-    freed = asyncio.run(run.free(stores, going, waiter(stores.settings, WAIT_SECONDS)))
+    with ExitStack() as stack:
+        for model in going:
+            stack.enter_context(alone(stores.settings, model.name))
+        freed = asyncio.run(run.free(stores, going, waiter(stores.settings, WAIT_SECONDS)))
     for model in going:
         state = before[model.name]
         if model.name in freed:

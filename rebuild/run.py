@@ -97,6 +97,8 @@ def build(stores: Stores, model: Rebuildable, say: Say) -> State:
             stores.redis([noted])
             say(load(stores, model.name))
     model.finish(stores, made)
+    # Not if it was given up meanwhile.
+    require_step(load(stores, model.name), BUILD, "build")
     stores.redis([generations.note(model.name, step=COMPARE)])
     return load(stores, model.name)
 
