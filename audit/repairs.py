@@ -20,8 +20,6 @@ from readmodels.following import Limits, apply_edges
 Repair = Callable[[Stores, Sequence[Any]], None]
 
 DAY_SECONDS = 86_400
-# A row that a snapshot has read: always applied, and it hides no change of the log (functions/followers.lua).
-NO_POSITION = (0, 0)
 
 
 def repair_timelines(stores: Stores, viewers: Sequence[UUID]) -> None:
@@ -88,7 +86,7 @@ def _repair_followers(stores: Stores, author: UUID, limits: Limits) -> None:
         stale = {follower: follows for follower, follows in stale.items() if written.get(follower) != follows}
         if not stale:
             return
-        edges = [Edge(UUID(bytes=follower), author, follows, 0, NO_POSITION) for follower, follows in stale.items()]
+        edges = [Edge(UUID(bytes=follower), author, follows, 0, followers.NOW) for follower, follows in stale.items()]
         stores.drive(apply_edges(edges, limits))
         written |= stale
         wanted = _wanted(stores, author)

@@ -48,6 +48,8 @@ def step(item: Change) -> Edge | UUID | None:
         follows=change.op != "d",
         partition=item.message.partition,
         position=change.position,
+        # Only Postgres names transactions, and only its log has an order across rows.
+        ordered=change.transaction is not None,
     )
 
 

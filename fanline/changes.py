@@ -48,10 +48,11 @@ class RowChange:
     `row` has the table's captured columns: after the change, or before a delete (then, except for posts, the key and
     `MORE_COLUMNS`). uuids and times are text, 64-bit numbers are int. `position` is (LSN of the last commit before it,
     its own LSN): inside a partition it only goes back on a replay, and rows of one COPY may share it. Of a row that a
-    snapshot has read it is (0, 0). From CockroachDB it is the hybrid logical clock: nanoseconds, logical part.
-    `source_ms` is the commit's time in milliseconds since the epoch (of a snapshot: the
-    reading's). `transaction` is the 32-bit id of the Postgres transaction; None for a row that a snapshot has read and
-    for databases that have none.
+    snapshot has read it is (0, 0). From CockroachDB it is the hybrid logical clock (nanoseconds, logical part): for
+    each row it only goes back on a replay, but those of a partition's other rows come in any order, and the rows of a
+    transaction share it; of a row that a scan has read it is the scan's time. `source_ms` is the commit's time in
+    milliseconds since the epoch (of a snapshot: the reading's). `transaction` is the 32-bit id of the Postgres
+    transaction; None for a row that a snapshot has read and for databases that have none.
     """
 
     table: str

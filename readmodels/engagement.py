@@ -71,7 +71,8 @@ def effects_of(change: RowChange) -> list[Effect]:
     if change.op == "u":
         return []
     row = change.row
-    if change.position == _SNAPSHOT:
+    # A row that a scan of CockroachDB has read has the scan's time: whether a value has it already, only a load tells.
+    if change.position == _SNAPSHOT or change.op == "r":
         return [_once_more(effect, change.op) for effect in _effects(change, row, adds=True)]
     return _effects(change, row, adds=change.op != "d")
 
@@ -131,7 +132,9 @@ def _of_post(row: Mapping[str, Any], when: bytes, *, adds: bool) -> list[Effect]
         effects.append(Effect(ACCOUNT_COUNTS, author, when + row_id + what))
     if original:
         effects.append(Effect(STATUS_COUNTS, original, when + row_id + _WHAT[REPOSTS, adds]))
-        effects.append(Effect(FLAGS, author, when + original.to_bytes(8) + _WHAT[REBLOGGED, adds]))
+        # A later repost of the same post may be in another partition, and have come before this one's end.
+        does = _WHAT[REBLOGGED, True] if adds else incremental.unsure(REBLOGGED)
+        effects.append(Effect(FLAGS, author, when + original.to_bytes(8) + does))
     if parent and row["visibility"] in _COUNTED:
         effects.append(Effect(STATUS_COUNTS, parent, when + row_id + _WHAT[REPLIES, adds]))
     return effects

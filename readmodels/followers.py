@@ -2,8 +2,8 @@
 
 Layout, all under the hash tag of the author:
 
-    f:{<user id>}        hash: chunks, followers (numbers), state (push, pull or draining), at<partition> (position of
-                         the last change of that partition, `commit LSN:LSN`, by which a replay is known)
+    f:{<user id>}        hash: chunks, followers (numbers), state (push, pull or draining), last<partition> (position
+                         of the last change of that partition, 16 bytes, by which a replay is known)
     f:{<user id>}:<n>    string: 16-byte ids of followers, unordered, each once; n from 0 to chunks - 1
     celebrities:{all}    set of 16-byte user ids whose recent lists readers merge
 
@@ -11,12 +11,16 @@ Chunks hold about FANLINE_FOLLOWERS_CHUNK followers and grow by linear hashing, 
 A chunk index never goes away, and a chunk that is split moves followers to the end: a fan-out that walks the
 indices until it has passed the last one meets everybody (some twice, which a timeline does not mind).
 
+Where partitions keep no order across rows (CockroachDB), a change behind the last one may be a replay or may have been
+overtaken by another row's: the database is asked whether the follow is there (readmodels/following.py).
+
 State: `push` (posts are pushed), `pull` (readers merge the author's recent list), `draining` (back to push: posts are
 pushed and still merged, until every follower's timeline has been backfilled).
 """
 
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from readmodels import generations
@@ -25,8 +29,11 @@ from readmodels.effects import Command, call, command
 MODEL = "followers"
 """Followers, authors' recent lists and what says that they are complete are one read model: a fan-out needs all."""
 
-PLACE = b"at"
+PLACE = b"last"
 """How the fields begin that tell places in the log."""
+
+NOW = (0, 0)
+"""The position of what the database says now: always applied, and it hides no change of the log."""
 
 PUSH = b"push"
 PULL = b"pull"
@@ -36,6 +43,13 @@ EDGES_OF_AUTHORS = """
 SELECT followee_id, follower_id FROM follows WHERE followee_id = ANY(%(authors)s::uuid[]) ORDER BY followee_id
 """
 ORACLE = "SELECT follower_id FROM follows WHERE followee_id = %(author)s"
+THERE = """
+SELECT f.follower_id, f.followee_id
+FROM unnest(%(followers)s::uuid[], %(followees)s::uuid[]) AS e (follower_id, followee_id)
+JOIN follows f ON f.follower_id = e.follower_id AND f.followee_id = e.followee_id
+"""
+
+_POSITION = struct.Struct(">QQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,12 @@ class Edge:
     follows: bool
     partition: int
     position: tuple[int, int]
+    ordered: bool = True
+    """Whether the partition keeps the order of commits, so that what lies behind its last change is a replay."""
+
+    def now(self, follows: bool) -> "Edge":
+        """The follow as a fact of now."""
+        return replace(self, follows=follows, position=NOW)
 
 
 def facts_key(author: UUID) -> bytes:
@@ -60,11 +80,14 @@ def celebrities_key() -> bytes:
 
 
 def apply(edge: Edge, chunk_capacity: int) -> Command:
-    """Adds or removes a follower, once however often it is repeated; the reply is `[changed, followers, state]`."""
-    commit, lsn = edge.position
+    """Adds or removes a follower, once however often it is repeated.
+
+    The reply is `[changed, followers, state, behind]`; `behind` is 1 if the change lies behind the last one of its
+    partition, and has done nothing.
+    """
     return call(
         b"follower_apply", [facts_key(edge.followee)],
-        edge.follower.bytes, int(edge.follows), edge.partition, commit, lsn, chunk_capacity,
+        edge.follower.bytes, int(edge.follows), edge.partition, _POSITION.pack(*edge.position), chunk_capacity,
     )  # fmt: skip
 
 

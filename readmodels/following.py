@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from readmodels import departures, followers, recents, timelines
-from readmodels.effects import Effects, Redis
+from readmodels.effects import Effects, Query, Redis
 from readmodels.followers import DRAINING, PULL, PUSH, Edge
 
 
@@ -38,6 +38,11 @@ def apply_edges(edges: Sequence[Edge], limits: Limits, departed: Collection[UUID
 def _apply(edges: Sequence[Edge], limits: Limits) -> Effects[set[UUID]]:
     """Applies follows and unfollows; those whom the last follower has left."""
     replies = yield Redis([followers.apply(edge, limits.followers_chunk) for edge in edges])
+    unclear = [edge for edge, reply in zip(edges, replies, strict=True) if reply[3] and not edge.ordered]
+    if unclear:
+        facts = yield from _facts(unclear)
+        edges = [*edges, *facts]
+        replies = [*replies, *(yield Redis([followers.apply(fact, limits.followers_chunk) for fact in facts]))]
     # Only now: a timeline that becomes warm after this look is built from a database that has the follow.
     added = [edge for edge in edges if edge.follows]
     if added:
@@ -47,6 +52,14 @@ def _apply(edges: Sequence[Edge], limits: Limits) -> Effects[set[UUID]]:
     for author, (count, state) in authors.items():
         yield from _cross_threshold(author, count, state, limits)
     return {edge.followee for edge in edges if not edge.follows and not authors[edge.followee][0]}
+
+
+def _facts(edges: Sequence[Edge]) -> Effects[list[Edge]]:
+    """What the database says now of changes that a replay cannot be told from."""
+    wanted = {"followers": [edge.follower for edge in edges], "followees": [edge.followee for edge in edges]}
+    rows = yield Query(followers.THERE, wanted)
+    there = {(row["follower_id"], row["followee_id"]) for row in rows}
+    return [edge.now((edge.follower, edge.followee) in there) for edge in edges]
 
 
 def _backfill(edges: Sequence[Edge], limits: Limits) -> Effects[None]:

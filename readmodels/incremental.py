@@ -19,6 +19,10 @@ once, whoever reads the partition; rows of one COPY share a position and are tol
 a transaction that its snapshot shows; numbers of transactions are compared in their circle of 2^32, and whatever lies
 behind the log's end of then is new, so that a value may outlive the circle.
 
+CockroachDB's changefeeds keep each row's order but none across rows. There a change behind the last one of its
+partition that the base has not seen may be a replay, or overtaken by another row's: the value is loaded again, and its
+new base has seen whatever else is on its way. A replay of everything costs one load a value.
+
 Loading: a mark is set (or one that is there is taken over), the database is asked, and the value is written if the
 same mark still stands. A change that meets a mark replaces its token. Flows apply changes that queries see already
 (`wait_until_visible`), so whoever loads under the new token sees the change, and whoever loaded under the old one
@@ -69,6 +73,7 @@ _TIME = struct.Struct(">cQQ")
 _WHEN = struct.Struct(">QQI")
 _WHAT = struct.Struct(">BBI")
 _PLACE = struct.Struct(">BH")
+_UNSURE = 2
 _APPLY = pack(b"FCALL", b"incremental_apply", b"1")[4:]
 """The command's first words without their number."""
 
@@ -150,6 +155,11 @@ def when(position: tuple[int, int], transaction: int | None) -> bytes:
 def what(field: int, adds: bool, day: int = 0) -> bytes:
     """How a change ends: the field, whether it adds or takes away, and the day."""
     return _WHAT.pack(field, adds, day)
+
+
+def unsure(field: int) -> bytes:
+    """How a change ends that takes away a row for which another one may stand: the value has to be loaded again."""
+    return _WHAT.pack(field, _UNSURE, 0)
 
 
 class Applier:

@@ -5,7 +5,7 @@ taken for a replay. Two read models keep places; the versions of all others are 
 
     engagement   values with the place they were loaded at and the places that were applied to them. They are deleted:
                  a missing value is loaded from the database by whoever meets it, a flow or a reader
-    followers    `at<partition>` of each author. These fields are deleted; followers stay, as they are the same people
+    followers    `last<partition>` of each author. These fields are deleted; followers stay, as they are the same people
 
 Nobody may write or load meanwhile, and everything of the old database must have been applied before.
 """

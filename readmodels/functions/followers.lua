@@ -44,27 +44,33 @@ local function split(key, chunks)
   redis.call('HSET', key, 'chunks', chunks + 1)
 end
 
--- Whether a change is a replay: its partition has already shown this author a change past its position (rows of one
--- COPY share a position, so an equal one is applied again, which changes nothing).
--- Position 0:0 is a snapshot row, which is a fact of now and always applies.
-local function replayed(key, partition, commit, lsn)
-  if commit == 0 and lsn == 0 then return false end
-  local last = redis.call('HGET', key, 'at' .. partition)
+-- Whether a change lies behind the last one that its partition has shown this author; if not, it is the last one now.
+-- Rows of one COPY or transaction share a position, so an equal one is applied again, which changes nothing. Zeros are
+-- those of a fact of now, which always applies. A Lua number cannot hold 64 bits: positions are compared in 32-bit parts.
+local function is_behind(key, partition, position)
+  local p1, p2, p3, p4 = struct.unpack('>I4I4I4I4', position)
+  if p1 + p2 + p3 + p4 == 0 then return false end
+  local field = 'last' .. partition
+  local last = redis.call('HGET', key, field)
   if last then
-    local last_commit, last_lsn = string.match(last, '(%d+):(%d+)')
-    last_commit, last_lsn = tonumber(last_commit), tonumber(last_lsn)
-    if commit < last_commit or (commit == last_commit and lsn < last_lsn) then return true end
+    local l1, l2, l3, l4 = struct.unpack('>I4I4I4I4', last)
+    local behind = p4 < l4
+    if p1 ~= l1 then behind = p1 < l1
+    elseif p2 ~= l2 then behind = p2 < l2
+    elseif p3 ~= l3 then behind = p3 < l3 end
+    if behind then return true end
   end
-  redis.call('HSET', key, 'at' .. partition, string.format('%.0f:%.0f', commit, lsn))
+  redis.call('HSET', key, field, position)
   return false
 end
 
--- KEYS[1]: the author's facts. ARGV: follower, 1 to add or 0 to remove, partition, commit LSN, LSN, chunk capacity.
--- Returns {changed, followers, state}.
+-- KEYS[1]: the author's facts. ARGV: follower, 1 to add or 0 to remove, partition, position (16), chunk capacity.
+-- Returns {changed, followers, state, behind}: 1 if the change lies behind the partition's last one, and did nothing.
 redis.register_function('follower_apply', function(keys, args)
   local key, follower, add = keys[1], args[1], args[2] == '1'
   local changed = 0
-  if not replayed(key, args[3], tonumber(args[4]), tonumber(args[5])) then
+  local behind = is_behind(key, args[3], args[4])
+  if not behind then
     local facts = redis.call('HMGET', key, 'chunks', 'followers')
     local chunks, followers = tonumber(facts[1] or '1'), tonumber(facts[2] or '0')
     local chunk_key = key .. ':' .. index_of(follower, chunks)
@@ -74,7 +80,7 @@ redis.register_function('follower_apply', function(keys, args)
       redis.call('SET', chunk_key, chunk .. follower)
       changed, followers = 1, followers + 1
       redis.call('HSET', key, 'followers', followers)
-      if followers > chunks * tonumber(args[6]) then split(key, chunks) end
+      if followers > chunks * tonumber(args[5]) then split(key, chunks) end
     elseif at and not add then
       store(chunk_key, string.sub(chunk, 1, at - 1) .. string.sub(chunk, at + 16))
       changed = 1
@@ -82,7 +88,7 @@ redis.register_function('follower_apply', function(keys, args)
     end
   end
   local facts = redis.call('HMGET', key, 'followers', 'state')
-  return {changed, tonumber(facts[1] or '0'), facts[2] or 'push'}
+  return {changed, tonumber(facts[1] or '0'), facts[2] or 'push', behind and 1 or 0}
 end)
 
 -- Takes every occurrence of some bytes out of one chunk, and counts the author's followers anew.

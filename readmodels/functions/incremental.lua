@@ -8,6 +8,7 @@ local MARKED, GONE, HELD = 'M', 'G', 'H'
 local MARK_SECONDS = 60
 local CHANGE_BYTES = 34
 local PLACE_BYTES = 3
+local UNSURE = 2
 local HALF_CIRCLE, CIRCLE = 2147483648, 4294967296
 
 local function mark(key, token)
@@ -25,8 +26,8 @@ local function has(ids, id)
   end
 end
 
--- What the database said when the value was loaded: a function that tells whether it had seen a change, and where the
--- places begin.
+-- What the database said when the value was loaded: a function that tells whether it had seen a change, where the places
+-- begin, and whether partitions keep the order of commits.
 local function base_of(value, at)
   local dialect = string.sub(value, at, at)
   local b1, b2, b3, b4 = struct.unpack('>I4I4I4I4', value, at + 1)
@@ -37,7 +38,7 @@ local function base_of(value, at)
       if p3 ~= b3 then return p3 < b3 end
       return p4 <= b4
     end
-    return seen, at + 17
+    return seen, at + 17, false
   end
   local stop = at + 23 + 4 * struct.unpack('>I2', value, at + 21)
   local function seen(p1, p2, p3, p4, transaction)
@@ -50,7 +51,7 @@ local function base_of(value, at)
     end
     return true
   end
-  return seen, stop
+  return seen, stop, true
 end
 
 -- The last position that each topic's partition has applied, and the ids of the rows applied at it.
@@ -145,8 +146,8 @@ end
 
 -- Adds row changes to a value, those that it has not seen.
 -- KEYS[1]: the value. ARGV: shape, 1 if sparse, token, seconds to live, ids kept in a set, groups: a place, then the changes
--- of that partition in their order, each a position (16), a transaction (4), the row's id (8), a field (1), 1 to add or
--- 0 to take away, a day (4).
+-- of that partition in their order, each a position (16), a transaction (4), the row's id (8), a field (1), 1 to add,
+-- 0 to take away or 2 if only the database knows what is left, a day (4).
 -- Returns 0 where the value has to be loaded from the database: a mark with the token stands for it now.
 redis.register_function('incremental_apply', function(keys, args)
   local key, shape, sparse = keys[1], args[1], args[2] == '1'
@@ -166,7 +167,7 @@ redis.register_function('incremental_apply', function(keys, args)
 
   local size = struct.unpack('>I4', value, 2)
   local payload = string.sub(value, 6, 5 + size)
-  local seen, places_at = base_of(value, 6 + size)
+  local seen, places_at, ordered = base_of(value, 6 + size)
   local places, order = places_of(value, places_at)
   local effect, packed
   if shape == 'S' then effect, packed = sets(payload, tonumber(args[5])) else effect, packed = counters(payload, shape) end
@@ -183,16 +184,22 @@ redis.register_function('incremental_apply', function(keys, args)
     local applied = false
     for at = PLACE_BYTES + 1, #group, CHANGE_BYTES do
       local p1, p2, p3, p4, transaction, id, field, adds = struct.unpack('>I4I4I4I4I4c8BB', group, at)
-      local new, later = false, false
+      local later, same = false, false
       if p1 ~= l1 then later = p1 > l1
       elseif p2 ~= l2 then later = p2 > l2
       elseif p3 ~= l3 then later = p3 > l3
       elseif p4 ~= l4 then later = p4 > l4
-      else new = not has(there, id) end
-      if (later or new) and not seen(p1, p2, p3, p4, transaction) then
-        if not effect(id, field, adds == 1, string.sub(group, at + 30, at + 33)) then return load_again() end
-        if later then l1, l2, l3, l4, there = p1, p2, p3, p4, id else there = there .. id end
-        applied = true
+      else same = true end
+      if later or (same and not has(there, id)) then
+        if not seen(p1, p2, p3, p4, transaction) then
+          local day = string.sub(group, at + 30, at + 33)
+          if adds == UNSURE or not effect(id, field, adds == 1, day) then return load_again() end
+          if later then l1, l2, l3, l4, there = p1, p2, p3, p4, id else there = there .. id end
+          applied = true
+        end
+      -- Without an order, a replay and a change that another row's has overtaken look alike.
+      elseif not (same or ordered or seen(p1, p2, p3, p4, transaction)) then
+        return load_again()
       end
     end
     if applied then

@@ -1,5 +1,6 @@
 """The functions that keep followers, timelines and documents, on a real Valkey."""
 
+import itertools
 import random
 from uuid import UUID
 
@@ -52,6 +53,16 @@ def test_a_replayed_follow_does_not_undo_the_unfollow_that_came_after_it(redis: 
         redis(followers.apply(change, 16))
     assert redis(followers.apply(follow, 16))[0][:2] == [0, 0]
     assert all_followers(redis) == []
+
+
+def test_places_that_differ_by_a_nanosecond_are_told_apart(redis: Redis) -> None:
+    at = 1_747_243_394_200_039_000
+    apart = [(at, 1 << 33), (at, (1 << 33) + 1), (at + 1, 0), (at + 1, 1)]
+    for first, second in itertools.pairwise(apart):
+        redis(followers.forget(AUTHOR))
+        assert redis(followers.apply(edge(VIEWER, True, second), 16))[0][3] == 0
+        assert redis(followers.apply(edge(VIEWER, False, first), 16))[0][:4] == [0, 1, b"push", 1]
+        assert redis(followers.apply(edge(VIEWER, False, second), 16))[0][3] == 0
 
 
 def test_rows_of_one_copy_share_a_position_and_all_count(redis: Redis) -> None:

@@ -100,8 +100,9 @@ class FollowersFlow(Flow):
         part, batch = self.take()
         topic, _ = part
         departed = [record.row[0] for record in batch] if topic == "users" else []
+        ordered = self.machine.database.changefeed is None
         edges = [
-            Edge(*record.row, record.operation != "d", record.partition, record.position)
+            Edge(*record.row, record.operation != "d", record.partition, record.position, ordered)
             for record in batch
             if not departed
         ]

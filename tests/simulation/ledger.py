@@ -26,6 +26,10 @@ FIRST_TRANSACTION = (1 << 32) - 40
 DAY_MS = 86_400_000
 
 
+def partition_of(key: Key) -> int:
+    return sum(map(ord, str(key))) % PARTITIONS
+
+
 @dataclass
 class Transaction:
     """What somebody is about to do: changes with their places in the log, and the rows that nobody else may touch."""
@@ -76,8 +80,7 @@ class Ledger:
         for place, table, op, key, row in transaction.changes:
             position = (self.last_commit, place)
             change = RowChange(table, op, row, position, 0, transaction.number & 0xFFFFFFFF)
-            partition = sum(map(ord, str(key))) % PARTITIONS
-            self.log[table, partition].append(LogRecord(position, partition, op, change))
+            self.append(LogRecord(position, partition_of(key), op, change))
         self.end += 8
         self.last_commit = self.end
         self.logged.append(transaction)
@@ -86,6 +89,9 @@ class Ledger:
         """Queries see it from now on."""
         self.logged.remove(transaction)
         self.completed = max(self.completed, transaction.number)
+        self.write_rows(transaction)
+
+    def write_rows(self, transaction: Transaction) -> None:
         for _, _, op, key, row in transaction.changes:
             if op == "d":
                 self.rows.pop(key, None)
@@ -95,8 +101,10 @@ class Ledger:
     def read_again(self, key: Key) -> None:
         """A snapshot writes a row into the log."""
         change = RowChange(key[0], "r", self.rows[key], (0, 0), 0)
-        partition = sum(map(ord, str(key))) % PARTITIONS
-        self.log[key[0], partition].append(LogRecord((0, 0), partition, "r", change))
+        self.append(LogRecord((0, 0), partition_of(key), "r", change))
+
+    def append(self, record: LogRecord) -> None:
+        self.log[record.row.table, record.partition].append(record)
 
     def is_free(self, keys: Iterable[Key]) -> bool:
         wanted = set(keys)

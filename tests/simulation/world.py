@@ -13,6 +13,8 @@ from readmodels.effects import Query
 from readmodels.home_rules import PostFacts
 
 PARTITIONS = 2
+FIRST_NANOSECOND = 1_747_243_394_200_039_000
+"""Where the clock of a CockroachDB begins: more than a double can tell apart."""
 HABITS = (30, 16, 30, 8, 10, 6, 2, 2, 3, 1)
 """How often people follow, unfollow, post, reply, repost, delete, block, unblock, mute or unmute, and leave."""
 PEOPLE_WHO_STAY = 6
@@ -52,11 +54,31 @@ class Database:
     departed: list[UUID] = field(default_factory=list)
     popular: int = 3
     """How many people, the first ones, nearly everybody follows."""
+    changefeed: random.Random | None = None
+    """If there, follows come as from a changefeed (tests/simulation/changefeed.py)."""
+    unsent: list[tuple[object, LogRecord]] = field(default_factory=list)
 
     def _append(self, topic: str, key: object, operation: str, row: Any) -> None:
         self.commits += 1
         partition = sum(map(ord, str(key))) % PARTITIONS
-        self.log[topic, partition].append(LogRecord((self.commits, self.commits), partition, operation, row))
+        position = (self.commits, self.commits)
+        if self.changefeed is not None and topic == "follows":
+            position = (FIRST_NANOSECOND + self.commits, 0)
+            self.unsent.append((key, LogRecord(position, partition, operation, row)))
+            self.send(self.changefeed, self.changefeed.randint(0, 2))
+            return
+        self.log[topic, partition].append(LogRecord(position, partition, operation, row))
+
+    def send(self, dice: random.Random, number: int) -> None:
+        """Sends follows that were committed: in any order, but those of a row in theirs; some again."""
+        for _ in range(min(number, len(self.unsent))):
+            key = dice.choice(self.unsent)[0]
+            sent = next(each for each in self.unsent if each[0] == key)
+            self.unsent.remove(sent)
+            log = self.log["follows", sent[1].partition]
+            log.append(sent[1])
+            if dice.random() < 0.1:
+                log += log[-dice.randint(1, 6) :]
 
     def follow(self, follower: UUID, followee: UUID, show_reblogs: bool = True) -> None:
         edge = (follower, followee)
@@ -163,6 +185,9 @@ class Database:
             case followers.EDGES_OF_AUTHORS:
                 edges = sorted((b, a) for a, b in self.follows if b in parameters["authors"])
                 return [{"followee_id": followee, "follower_id": follower} for followee, follower in edges]
+            case followers.THERE:
+                wanted = zip(parameters["followers"], parameters["followees"], strict=True)
+                return [{"follower_id": a, "followee_id": b} for a, b in wanted if (a, b) in self.follows]
             case recents.NEWEST_BY_AUTHOR:
                 rows = []
                 for author in parameters["authors"]:

@@ -44,6 +44,11 @@ def test_a_like_changes_a_count_of_the_post_and_a_flag_of_the_person() -> None:
     assert touched(change("likes", {"user_id": ONE, "post_id": 5})) == {("status_counts", 5), ("flags", ONE)}
 
 
+def test_a_row_that_a_scan_has_read_may_be_counted_already_so_its_values_are_loaded_again() -> None:
+    found = effects_of(change("likes", {"user_id": ONE, "post_id": 5}, "r", (1_747_243_394_200_039_000, 0)))
+    assert [effect.does for effect in found] == [FORGET, FORGET]
+
+
 def test_a_follow_changes_a_count_of_each_and_their_mutual_follows_are_told_apart() -> None:
     there, back = ({"follower_id": a, "followee_id": b} for a, b in ((ONE, OTHER), (OTHER, ONE)))
     assert touched(change("follows", there)) == {("account_counts", ONE), ("account_counts", OTHER)}
