@@ -85,6 +85,7 @@ REFUSED_STATEMENTS = {
     "CreateForeignTableStmt": "foreign tables", "CreateCastStmt": "casts", "DefineStmt": "aggregates and operators",
     "CreateTableSpaceStmt": "tablespaces", "ReindexStmt": "REINDEX", "ListenStmt": "LISTEN", "NotifyStmt": "NOTIFY",
     "UnlistenStmt": "UNLISTEN", "VacuumStmt": "VACUUM", "LockStmt": "LOCK TABLE", "MergeStmt": "MERGE",
+    "DoStmt": "DO blocks",
     "ConstraintsSetStmt": "SET CONSTRAINTS", "ReplicaIdentityStmt": "REPLICA IDENTITY", "ClusterStmt": "CLUSTER",
 }  # fmt: skip
 REFUSED_INDEX_METHODS = frozenset(["hash", "spgist", "brin"])
@@ -159,10 +160,15 @@ class _Faults(Visitor):  # type: ignore[misc]
     def _CreateFunctionStmt(self, node: ast.CreateFunctionStmt) -> Iterator[str]:
         refused = {"cost", "rows", "parallel", "set"} & {option.defname for option in node.options or ()}
         yield from (f"FUNCTION ... {name.upper()}" for name in sorted(refused))
+        # Its PL/pgSQL lacks PERFORM, FOR over a query and more, and no body is looked into here.
+        languages = [option.arg.sval for option in node.options or () if option.defname == "language"]
+        yield from (language for language in languages if language.lower() != "sql")
 
     def _AlterTableCmd(self, node: ast.AlterTableCmd) -> Iterator[str]:
         if node.subtype == enums.AlterTableType.AT_AttachPartition:
             yield "ATTACH PARTITION"
+        if node.subtype == enums.AlterTableType.AT_AlterConstraint:
+            yield "ALTER CONSTRAINT"
 
     def _GroupingSet(self, _node: ast.GroupingSet) -> Iterator[str]:
         yield "grouping sets"

@@ -20,6 +20,9 @@ VERBS = (
     "UPSERT", "VALUES", "REINDEX", "VACUUM", "CALL", "LISTEN", "NOTIFY", "MERGE", "DO", "SET",
 )  # fmt: skip
 _STARTS = re.compile(rf"\s*(?:{'|'.join(VERBS)})\s")
+_GOES_ON = re.compile(
+    r"\s*(?:AND|OR|NOT|EXISTS|WHERE|JOIN|LEFT JOIN|UNION|ORDER BY|LIMIT|OFFSET|ON CONFLICT|RETURNING)\s*[\w({]"
+)
 # English that begins with a verb of SQL, in capitals, is not expected; settings of storage parameters are.
 _NO_STATEMENT = re.compile(r"\s*WITH \(ttl")
 _PARAMETER = re.compile(r"%\((\w+)\)[sb]|%s")
@@ -40,17 +43,49 @@ class Statement:
     file: str
     line: int
     text: str
+    name: str = ""
 
 
 def statements() -> list[Statement]:
     """Every statement of the code."""
-    return [found for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) for found in _of_file(path)]
+    return [found for path in _paths() for found in _of_file(path)]
+
+
+def fragments() -> Iterator[Statement]:
+    """Texts of the code that only go on with a statement, in the parts between what is put into them."""
+    for path in _paths():
+        for node in _texts(ast.parse(path.read_text(encoding="utf-8"))):
+            if _GOES_ON.match(_rough(node)):
+                parts = [node] if isinstance(node, ast.Constant) else [p for p in node.values if _is_text(p)]
+                for part in (text for each in parts for text in _PIECE.split(each.value) if text.strip()):
+                    yield Statement(str(path.relative_to(ROOT)), node.lineno, part)
+
+
+def _paths() -> list[Path]:
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) if path.stem != "__main__"]
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def constants() -> list[Statement]:
+    """Every statement that a module has when it is imported, whatever it was put together from."""
+    return [found for path in _paths() for found in _constants_of(path)]
+
+
+def _constants_of(path: Path) -> Iterator[Statement]:
+    file = path.relative_to(ROOT)
+    names = vars(importlib.import_module(".".join(file.with_suffix("").parts)))
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            value = names.get(target.id) if isinstance(target, ast.Name) else None
+            if isinstance(value, str) and _STARTS.match(value) and not _NO_STATEMENT.match(value):
+                yield Statement(str(file), node.lineno, plain(value), ast.unparse(target))
 
 
 def _of_file(path: Path) -> Iterator[Statement]:
     name = path.relative_to(ROOT).with_suffix("")
-    if name.name == "__main__":
-        return
     tree = ast.parse(path.read_text(encoding="utf-8"))
     texts = list(_texts(tree))
     if not any(_STARTS.match(_rough(node)) for node in texts):
@@ -58,7 +93,7 @@ def _of_file(path: Path) -> Iterator[Statement]:
     names = vars(importlib.import_module(".".join(name.parts)))
     for node in texts:
         if _STARTS.match(_rough(node)) and not _NO_STATEMENT.match(_rough(node)):
-            yield Statement(str(path.relative_to(ROOT)), node.lineno, _plain(_text(node, names)))
+            yield Statement(str(path.relative_to(ROOT)), node.lineno, plain(_text(node, names)))
 
 
 def _texts(tree: ast.AST) -> Iterator[Any]:
@@ -70,8 +105,7 @@ def _texts(tree: ast.AST) -> Iterator[Any]:
         if isinstance(node, ast.JoinedStr):
             skipped |= {id(part) for part in ast.walk(node) if part is not node}
     for node in ast.walk(tree):
-        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if (is_text or isinstance(node, ast.JoinedStr)) and id(node) not in skipped:
+        if (_is_text(node) or isinstance(node, ast.JoinedStr)) and id(node) not in skipped:
             yield node
 
 
@@ -97,6 +131,7 @@ def _piece(node: ast.expr, names: dict[str, Any]) -> str:
     return str(eval(source, dict(names)))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A statement with parameters as NULL, and samples for the pieces that it leaves open."""
     text = _PIECE.sub(lambda match: SAMPLES.get(match[1], match[0]), text)
     return _PARAMETER.sub("NULL", text).replace("%%", "%")

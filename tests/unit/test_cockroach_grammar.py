@@ -3,7 +3,8 @@
 import pytest
 
 from tests.unit.cockroach_grammar import faults
-from tests.unit.sql_statements import ROOT, Statement, statements
+from tests.unit.composed_statements import composed
+from tests.unit.sql_statements import ROOT, Statement, constants, fragments, plain, statements
 from tests.unit.test_migrations import every_statement
 
 # Statements that are never sent to CockroachDB, by file, and why.
@@ -23,9 +24,11 @@ OTHER_DATABASES = {
     "sinks/parquet_query.py": "DuckDB: the archive",
 }
 # Pieces that functions put in front of or behind others; they are no statements by themselves.
+BEGINNINGS = {"_POSTS", "_PEOPLE", "POST_USES"}
 PIECES = {"sinks/replica.py": 4, "api/search_sql.py": 1, "readmodels/timelines.py": 1, "readmodels/trends.py": 1}
 
 FOUND = statements()
+COMPOSED = list(composed())
 
 
 def faults_of(statement: Statement) -> list[str]:
@@ -52,6 +55,27 @@ def test_statements_stay_inside_cockroachdbs_grammar_and_functions(file):
     pieces = [each for each in refused if each[1].startswith("does not parse")]
     assert len(pieces) <= allowed, pieces
     assert [each for each in refused if each not in pieces] == []
+
+
+def test_statements_that_functions_put_together_stay_inside_it_as_a_whole():
+    refused = [(where, fault, sql) for where, sql in COMPOSED for fault in faults(plain(sql))]
+    assert refused == []
+
+
+def test_every_text_that_goes_on_with_a_statement_is_part_of_a_whole_one_here():
+    composed_texts = [text for _, sql in COMPOSED for text in (sql, plain(sql))]
+    whole = "\n".join([*composed_texts, *(each.text for each in [*constants(), *FOUND])])
+    found = list(fragments())
+    assert len(found) > 25
+    lost = [each for each in found if each.text not in whole and plain(each.text) not in whole]
+    assert [(each.file, each.line, each.text) for each in lost] == []
+
+
+def test_constants_stay_inside_it_whatever_they_are_put_together_from():
+    left_out = OTHER_DATABASES.keys() | POSTGRES_ONLY.keys()
+    found = [each for each in constants() if each.file not in left_out and each.name not in BEGINNINGS]
+    assert {"ALL_POST_USES", "POST_USES_BY_ID", "HOME_ASCENDING", "TAGGED"} <= {each.name for each in found}
+    assert [(each.file, each.name, fault) for each in found for fault in faults_of(each)] == []
 
 
 def test_the_exceptions_are_needed_and_there():
@@ -97,6 +121,14 @@ def test_the_check_sees_what_only_postgres_takes_in_the_migrations():
         ("NOTIFY c", "NOTIFY"),
         ("VACUUM t", "VACUUM"),
         ("LOCK TABLE t", "LOCK TABLE"),
+        ("DO $$ BEGIN PERFORM f(); END $$", "DO blocks"),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM g(); RETURN 1; END'", "plpgsql"),
+        (
+            "CREATE PROCEDURE f() LANGUAGE plpgsql AS 'DECLARE r record; BEGIN FOR r IN SELECT 1 LOOP END LOOP; END'",
+            "plpgsql",
+        ),
+        ("ALTER TABLE t ALTER CONSTRAINT c DEFERRABLE", "ALTER CONSTRAINT"),
+        ("ALTER TABLE t ADD CONSTRAINT c UNIQUE (a) DEFERRABLE INITIALLY DEFERRED", "DEFERRABLE"),
         ("MERGE INTO t USING u ON t.id = u.id WHEN MATCHED THEN DELETE", "MERGE"),
         ("SELECT * FROM t TABLESAMPLE SYSTEM (1)", "TABLESAMPLE"),
         ("ALTER TABLE t ATTACH PARTITION u FOR VALUES IN (1)", "ATTACH PARTITION"),
