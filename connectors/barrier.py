@@ -45,14 +45,14 @@ class Barrier:
     def wait(self, timeout: float = 30.0) -> float:
         """Return when everything that was committed before this call is applied; the seconds that it took.
 
-        Writes a heartbeat, waits until it is in Kafka, and with it every earlier commit, takes the topics' ends, and
-        waits until each flow's group has committed them. Raises `BarrierTimeout` naming the stage that is behind, and
-        `DependencyUnavailable` when a server does not answer.
+        Writes a heartbeat, waits until Kafka has all up to it (connectors/heartbeats.py), takes the topics' ends,
+        and waits until each flow's group has committed them. Raises `BarrierTimeout` naming the stage that is behind,
+        and `DependencyUnavailable` when a server does not answer.
         """
         started = time.monotonic()
         deadline = started + timeout
         beat_us = self._beat()
-        self._until(deadline, lambda: self._has_arrived(beat_us, deadline), _behind_debezium)
+        self._until(deadline, lambda: self._has_arrived(beat_us, deadline), self._behind_capture)
         partitions = {group: self._offsets.partitions(topics) for group, topics in self._topics.items()}
         ends = self._offsets.ends({place for places in partitions.values() for place in places})
         behind: dict[str, Offsets] = {}
@@ -79,6 +79,17 @@ class Barrier:
             self._arrived_us = max(self._arrived_us, self._heartbeats.newest_us(remaining) or 0)
         return self._arrived_us >= beat_us
 
+    def _behind_capture(self) -> str:
+        if self._settings.database_dialect == "cockroach":
+            return (
+                f"The changefeed is behind: no `resolved` message in the topic {HEARTBEAT_TOPIC} is as late as this "
+                "call. `SHOW CHANGEFEED JOBS` tells why."
+            )
+        return (
+            "Debezium is behind: the heartbeat just written to the database has not reached the topic "
+            f"{HEARTBEAT_TOPIC}. `fanline connectors status` tells why."
+        )
+
     @staticmethod
     def _until(deadline: float, reached: Callable[[], bool], behind: Callable[[], str]) -> None:
         while True:
@@ -89,13 +100,6 @@ class Barrier:
             if now > deadline:
                 raise BarrierTimeout(behind())
             time.sleep(max(0.0, min(asked + POLL_SECONDS, deadline) - now))
-
-
-def _behind_debezium() -> str:
-    return (
-        f"Debezium is behind: the heartbeat just written to the database has not reached the topic {HEARTBEAT_TOPIC}. "
-        "`fanline connectors status` tells why."
-    )
 
 
 def _behind_flows(behind: dict[str, Offsets], ends: Offsets) -> str:

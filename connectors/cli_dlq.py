@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from connectors.applied import AppliedOffsets
-from connectors.flows import FLOWS, group_of, retry_topic
+from connectors.flows import EVERY_FLOW, flows_of, group_of, retry_topic
 from connectors.letter_log import Resolver, read_ledger, read_ledgers, read_records
 from connectors.letters import Ledger, Letter, own_headers
 from connectors.payload import Payloads, readable
 from fanline.errors import ConfigurationError, FanlineError
 from fanline.settings import Settings, get_settings
 
-FLOW = click.argument("flow", type=click.Choice(list(FLOWS)))
+FLOW = click.argument("flow", type=click.Choice(list(EVERY_FLOW)))
 REASON = click.option("--reason", default="", help="Only letters whose reason contains this.")
 TOPIC = click.option("--topic", default="", help="Only records of this topic.")
 PARTITION = click.option("--partition", type=click.IntRange(min=0), help="Only records of this partition.")
@@ -34,7 +34,9 @@ def dlq() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_letters(as_json: bool) -> None:
     """Count each flow's open letters by reason."""
-    report = {flow: summary(ledger) for flow, ledger in read_ledgers(FLOWS, get_settings()).items()}
+    settings = get_settings()
+    flows = flows_of(settings.database_dialect)
+    report = {flow: summary(ledger) for flow, ledger in read_ledgers(flows, settings).items()}
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return

@@ -10,14 +10,14 @@ from rich.table import Table
 
 from connectors.backlog import Backlog, Behind
 from connectors.capture import Capture, Captures, slots, unreachable
-from connectors.flows import FLOWS
+from connectors.flows import EVERY_FLOW, flows_of
 from fanline.database import connect
 from fanline.errors import DependencyUnavailable
 from fanline.settings import Settings, get_settings
 
 
 @click.command()
-@click.argument("flows", nargs=-1, type=click.Choice(list(FLOWS)))
+@click.argument("flows", nargs=-1, type=click.Choice(list(EVERY_FLOW)))
 @click.option("--partitions", is_flag=True, help="A line a partition, not a topic.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every partition.")
 def lag(flows: tuple[str, ...], partitions: bool, as_json: bool) -> None:
@@ -25,7 +25,7 @@ def lag(flows: tuple[str, ...], partitions: bool, as_json: bool) -> None:
     settings = get_settings()
     backlog = Backlog(settings)
     try:
-        behind = backlog.measure(flows or tuple(FLOWS))
+        behind = backlog.measure(flows or tuple(flows_of(settings.database_dialect)))
     finally:
         backlog.close()
     captures = captures_of(settings)

@@ -1,6 +1,7 @@
 """The first step of a flow over row changes: Kafka records to `Change` items, bad ones to the dead letters."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, NamedTuple
 
 import bytewax.operators as op
@@ -13,8 +14,8 @@ from connectors.present import PresentRows
 from connectors.record_decoder import RecordDecoder, patiently
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
-from fanline.changes import RowChange, row_change, table_of
-from fanline.cockroach import cockroach_change, parse_message
+from fanline.changes import RowChange, table_of
+from fanline.cockroach import change_in
 from fanline.errors import MalformedEvent
 from fanline.settings import Settings, get_settings
 
@@ -65,17 +66,18 @@ class ChangeDecoder(RecordDecoder):
         present: Callable[[RowChange], RowChange] | None = None,
     ) -> None:
         super().__init__(dead_letters)
-        self._decode, self._convert = decode, convert
+        self._patiently, self._convert = partial(patiently, decode), convert
         self._wait_until_visible, self._present = wait_until_visible, present
         self._tables: dict[str, str] = {}
         self.transactions: set[int] = set()
 
     def item(self, message: Message, value: bytes) -> Any:
         """The change in a record, converted."""
-        row = self._row(self.table(message.topic), message, value)
+        late = isinstance(message, Replayed)
+        row = change_in(self.table(message.topic), value, message.key, self._patiently, late=late)
         if row is None:
             return None
-        if self._present is not None and isinstance(message, Replayed):
+        if self._present is not None and late:
             # A row must not come back that a record before this one has deleted.
             self.wait()
             row = patiently(self._present, row)
@@ -91,13 +93,6 @@ class ChangeDecoder(RecordDecoder):
         if table is None:
             table = self._tables[topic] = table_of(topic)
         return table
-
-    def _row(self, table: str, message: Message, value: bytes) -> RowChange | None:
-        """The row change; None for a message of CockroachDB's that tells of no row."""
-        record = parse_message(table, value) if value.startswith(b"{") else patiently(self._decode, value)
-        if "__op" not in record and ("after" in record or "resolved" in record):
-            return cockroach_change(table, record, message.key, late=isinstance(message, Replayed))
-        return row_change(table, record)
 
     def wait(self) -> None:
         """Returns when queries see what the batch's transactions have committed."""

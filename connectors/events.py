@@ -14,6 +14,8 @@ from connectors.messages import UNUSABLE, Message, event_id
 from connectors.record_decoder import RecordDecoder, patiently
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
+from fanline.changes import TOPIC_PREFIX, table_of
+from fanline.cockroach import change_in
 from fanline.errors import MalformedEvent
 from fanline.settings import Settings, get_settings
 
@@ -67,7 +69,10 @@ class EventDecoder(RecordDecoder):
 
     def item(self, message: Message, value: bytes) -> Any:
         """The event in a record, converted."""
-        event = Event(message, message.topic, patiently(self._decode, value))
+        fields = self._fields(message, value)
+        if fields is None:
+            return None
+        event = Event(message, message.topic, fields)
         made = self._made(event)
         if made is not None and self._wait_until_recorded is not None:
             self._note(message)
@@ -78,6 +83,13 @@ class EventDecoder(RecordDecoder):
         young, self._young = self._young, set()
         if young and self._wait_until_recorded is not None:
             self._wait_until_recorded(young)
+
+    def _fields(self, message: Message, value: bytes) -> dict[str, Any] | None:
+        """An event's fields, or a row's columns; None for a message of a changefeed that tells of no row."""
+        if not (message.topic.startswith(TOPIC_PREFIX) and value.startswith(b"{")):
+            return patiently(self._decode, value)
+        change = change_in(table_of(message.topic), value, message.key, self._decode)
+        return None if change is None else change.row | {"__deleted": "true" if change.op == "d" else "false"}
 
     def _note(self, message: Message) -> None:
         identifier = event_id(message)

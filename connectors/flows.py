@@ -49,6 +49,9 @@ FLOWS: Mapping[str, tuple[str, ...]] = {
 }
 """Topics a flow, in the order in which the local stack numbers the flows' metrics ports."""
 
+EVERY_FLOW: Mapping[str, tuple[str, ...]] = {**FLOWS, "outbox": ("cdc.outbox",)}
+"""The same with the flow that only a CockroachDB needs: on Postgres, Debezium routes the events of the outbox."""
+
 TRAILING = frozenset({"archive", "notifications", "push", "email"})
 """Flows whose results no read of the API shows: who waits for the read models does not wait for them."""
 
@@ -73,6 +76,11 @@ INSTANCE_PORTS = 20
 _PREFIX = "fanline-"
 
 
+def flows_of(dialect: str) -> Mapping[str, tuple[str, ...]]:
+    """The flows that run over a kind of database: `postgres` or `cockroach`."""
+    return EVERY_FLOW if dialect == "cockroach" else FLOWS
+
+
 def group_of(flow: str) -> str:
     """The consumer group whose committed offsets say what the flow has applied."""
     return _PREFIX + flow
@@ -95,12 +103,12 @@ def retry_topic(flow: str) -> str:
 
 def topics_of(flow: str) -> tuple[str, ...]:
     """Everything that a flow reads: its topics and what was sent back to it."""
-    return (*FLOWS[flow], retry_topic(flow))
+    return (*EVERY_FLOW[flow], retry_topic(flow))
 
 
 def metrics_port(first_port: int, flow: str, instance: int = 0) -> int:
     """The port of /metrics of an instance of a flow, where `first_port` is that of the first flow."""
-    return first_port + list(FLOWS).index(flow) + INSTANCE_PORTS * instance
+    return first_port + list(EVERY_FLOW).index(flow) + INSTANCE_PORTS * instance
 
 
 def owned(partition: int, instance: int, instances: int) -> bool:

@@ -1,7 +1,8 @@
 """Reads the heartbeat row's changes: once the change of a time T is in Kafka, so is every commit before T.
 
-Debezium sends a connector's changes in the order of the commits, so a heartbeat that has arrived vouches for all
-before it.
+On Postgres, Debezium sends a connector's changes in the order of the commits, so a heartbeat that has arrived vouches
+for all before it. On CockroachDB a changefeed's rows come in no such order and vouch for nothing; its `resolved`
+messages, which come to the topics of all its tables, say up to when everything has been sent.
 """
 
 from datetime import datetime
@@ -13,6 +14,7 @@ from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, consumer_config, t
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
 from fanline.changes import row_change, table_of
+from fanline.cockroach import parse_message, resolved_us
 from fanline.errors import MalformedEvent
 from fanline.settings import Settings
 
@@ -68,7 +70,13 @@ class Heartbeats:
         value: bytes | None = record.value()  # type: ignore[attr-defined]
         if value is None:
             return None
-        change = row_change(table_of(HEARTBEAT_TOPIC), self._decoder.decode(value))
+        table = table_of(HEARTBEAT_TOPIC)
+        if value.startswith(b"{"):
+            return resolved_us(parse_message(table, value))
+        row = self._decoder.decode(value)
+        if "__source_ts_hlc" in row:
+            return None
+        change = row_change(table, row)
         if change.op == "d":
             return None
         try:

@@ -72,6 +72,8 @@ def producer_config(settings: Settings, client_id: str) -> dict[str, Any]:
         "acks": "all",
         "compression.type": "lz4",
         "linger.ms": 2,
+        # A key goes to the partition that Java's producers, Debezium among them, send it to.
+        "partitioner": "murmur2_random",
         # Long enough for a broker's restart, after which the flow stops loudly and its supervisor starts it again.
         "delivery.timeout.ms": 60_000,
     }

@@ -31,6 +31,8 @@ class KafkaRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]] = ()
+    timestamp_ms: int = 0
+    """Its time; 0 for the time at which it is produced."""
 
 
 class KafkaSink(SinglePartSink[KafkaRecord | Progress, None]):
@@ -84,7 +86,12 @@ class KafkaWriter(SinglePartWriter[Any, None]):
         while True:
             try:
                 self._producer.produce(
-                    record.topic, record.value, record.key, headers=list(record.headers), on_delivery=report
+                    record.topic,
+                    record.value,
+                    record.key,
+                    headers=list(record.headers),
+                    timestamp=record.timestamp_ms,
+                    on_delivery=report,
                 )
                 return
             except BufferError:

@@ -18,7 +18,7 @@ from connectors import flow_metrics
 from connectors.backlog import Backlog, Behind
 from connectors.capture import Capture, Captures, slots, unreachable
 from connectors.flow_metrics import FlowFigures
-from connectors.flows import FLOWS, metrics_port
+from connectors.flows import flows_of, metrics_port
 from connectors.letter_log import Ledgers
 from fanline.addresses import audit_metrics_port, opensearch_url
 from fanline.database import connect, unavailable
@@ -45,7 +45,8 @@ class Pipeline:
         self._settings = settings
         self._backlog = Backlog(settings)
         self._captures = Captures(settings)
-        self._ledgers = Ledgers(FLOWS, settings)
+        self._names = flows_of(settings.database_dialect)
+        self._ledgers = Ledgers(self._names, settings)
         self._session = requests.Session()
         self._connection: psycopg.Connection[Any] | None = None
         self._figures: dict[str, FlowFigures | None] = {}
@@ -127,7 +128,7 @@ class Pipeline:
             late[each.flow].append(each)
             if "/" in each.by:
                 self._instances[each.flow] = int(each.by.split("/")[1])
-        return [self._flow(flow, late[flow]) for flow in FLOWS]
+        return [self._flow(flow, late[flow]) for flow in self._names]
 
     def _flow(self, flow: str, behind: Sequence[Behind]) -> Facts:
         instances = self._instances.get(flow, 1)

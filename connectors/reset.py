@@ -5,7 +5,7 @@ from typing import Literal
 from confluent_kafka import Consumer, TopicPartition
 
 from connectors.discovery import list_partitions
-from connectors.flows import FLOWS, group_of
+from connectors.flows import EVERY_FLOW, group_of
 from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, consumer_config, typed_errors
 from fanline.settings import Settings
 
@@ -22,7 +22,7 @@ def reset_offsets(flow: str, place: Place, settings: Settings, topics: tuple[str
     try:
         with typed_errors(settings):
             offsets = []
-            for topic, partition in list_partitions(consumer, topics or FLOWS[flow], settings):
+            for topic, partition in list_partitions(consumer, topics or EVERY_FLOW[flow], settings):
                 low, high = consumer.get_watermark_offsets(
                     TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_SECONDS
                 )

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
     ResourceType,
 )
 
-from connectors.flows import FLOWS, dead_letter_topic, retry_topic
+from connectors.flows import dead_letter_topic, flows_of, retry_topic
 from fanline import addresses
 from fanline.errors import DependencyUnavailable, FanlineError
 from fanline.settings import Settings
@@ -38,6 +38,9 @@ HEARTBEATS = {
     "segment.bytes": str(16 * 1024 * 1024),
 }
 EVENTS = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
+# A changefeed's `resolved` messages have no key, and Kafka takes none without into a compacted topic: on CockroachDB
+# every change of a row stays.
+UNCOMPACTED = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.ms": str(DAY_MS)}
 # Long enough that a person finds the cause after a holiday and replays them.
 DEAD_LETTERS = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
 
@@ -82,12 +85,15 @@ def wanted(settings: Settings) -> list[Topic]:
 
     single = ("cdc.heartbeat", "cdc.signal", "__debezium-heartbeat.fanline", "__debezium-heartbeat.fanline_outbox")
     rows = (f"cdc.{table}" for table in CAPTURED if f"cdc.{table}" not in single)
+    flows = flows_of(settings.database_dialect)
+    changefeeds = settings.database_dialect == "cockroach"
     return [
-        *topics(rows, settings.kafka_partitions, ROW_CHANGES),
-        *topics(single, 1, HEARTBEATS),
+        *topics(rows, settings.kafka_partitions, UNCOMPACTED if changefeeds else ROW_CHANGES),
+        *topics(single, 1, HEARTBEATS | {"cleanup.policy": "delete"} if changefeeds else HEARTBEATS),
+        *topics(["cdc.outbox"] if changefeeds else [], settings.kafka_partitions, EVENTS),
         *topics(contracts.load(), settings.kafka_partitions, EVENTS),
-        *topics(map(dead_letter_topic, FLOWS), 1, DEAD_LETTERS),
-        *topics(map(retry_topic, FLOWS), settings.kafka_partitions, RETRIES),
+        *topics(map(dead_letter_topic, flows), 1, DEAD_LETTERS),
+        *topics(map(retry_topic, flows), settings.kafka_partitions, RETRIES),
     ]
 
 

@@ -2,14 +2,14 @@
 
 import click
 
-from connectors.flows import FLOWS
+from connectors.flows import EVERY_FLOW
 from connectors.reset import Place, reset_offsets
 from dataflows.run import run
 from fanline.settings import get_settings
 
 
 @click.command()
-@click.argument("name", type=click.Choice(list(FLOWS)))
+@click.argument("name", type=click.Choice(list(EVERY_FLOW)))
 @click.option(
     "--reset-to",
     type=click.Choice(["earliest", "latest"]),

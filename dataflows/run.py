@@ -22,7 +22,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from prometheus_client import start_http_server
 
 from connectors import lifecycle, recovery
-from connectors.flows import FLOWS, UNHURRIED, metrics_port
+from connectors.flows import FLOWS, UNHURRIED, flows_of, metrics_port
 from connectors.progress import close_groups
 from fanline.errors import ConfigurationError, FanlineError
 from fanline.logging import configure_logging, get_logger
@@ -55,8 +55,9 @@ def run(name: str, prepare: Callable[[], None] | None = None) -> None:
     `prepare` is called first, when it is certain that no other process runs this instance of the flow.
     """
     settings = get_settings()
-    if name not in FLOWS:
-        raise ConfigurationError(f"There is no dataflow {name!r}; there are {', '.join(FLOWS)}.")
+    flows = flows_of(settings.database_dialect)
+    if name not in flows:
+        raise ConfigurationError(f"There is no dataflow {name!r}; there are {', '.join(flows)}.")
     if settings.flow_instance >= settings.flow_instances:
         raise ConfigurationError(
             f"FANLINE_FLOW_INSTANCE is {settings.flow_instance}, but FANLINE_FLOW_INSTANCES is "

@@ -13,7 +13,7 @@ from rich.table import Table
 from connectors import flow_metrics, recovery
 from connectors.applied import AppliedOffsets
 from connectors.backlog import Backlog
-from connectors.flows import FLOWS
+from connectors.flows import EVERY_FLOW
 from fanline.errors import ConfigurationError, DependencyUnavailable
 from fanline.settings import get_settings
 from stack import daemon
@@ -26,7 +26,7 @@ from stack.status import describe
 from stack.table import Process, processes
 from stack.view import coloured
 
-NAMES = click.argument("flows", nargs=-1, type=click.Choice(list(FLOWS)))
+NAMES = click.argument("flows", nargs=-1, type=click.Choice(list(EVERY_FLOW)))
 
 
 @click.group()
@@ -64,7 +64,7 @@ def list_flows(seconds: float, as_json: bool) -> None:
 @dataflows.command()
 @NAMES
 def start(flows: tuple[str, ...]) -> None:
-    """Start FLOWS (all unless named) where they do not run, and wait until they answer."""
+    """Start EVERY_FLOW (all unless named) where they do not run, and wait until they answer."""
     layout = Layout(get_settings())
     with exclusive(layout):
         bring_up(layout, of_flows(layout, flows), Console())
@@ -73,7 +73,7 @@ def start(flows: tuple[str, ...]) -> None:
 @dataflows.command()
 @NAMES
 def stop(flows: tuple[str, ...]) -> None:
-    """Stop FLOWS (all unless named); what they have read they finish first."""
+    """Stop EVERY_FLOW (all unless named); what they have read they finish first."""
     layout = Layout(get_settings())
     with exclusive(layout):
         stop_instances(layout, of_flows(layout, flows))
@@ -82,7 +82,7 @@ def stop(flows: tuple[str, ...]) -> None:
 @dataflows.command()
 @NAMES
 def restart(flows: tuple[str, ...]) -> None:
-    """Stop FLOWS (all unless named) and start them."""
+    """Stop EVERY_FLOW (all unless named) and start them."""
     layout = Layout(get_settings())
     chosen = of_flows(layout, flows)
     with exclusive(layout):
@@ -91,7 +91,7 @@ def restart(flows: tuple[str, ...]) -> None:
 
 
 @dataflows.command()
-@click.argument("flow", type=click.Choice(list(FLOWS)))
+@click.argument("flow", type=click.Choice(list(EVERY_FLOW)))
 @click.argument("number", type=click.IntRange(min=1))
 def scale(flow: str, number: int) -> None:
     """Run NUMBER instances of FLOW, each with its share of the partitions; all stop before the first new one starts.
@@ -125,7 +125,7 @@ def scale(flow: str, number: int) -> None:
 
 def of_flows(layout: Layout, flows: Sequence[str]) -> list[Process]:
     """The processes of the named flows, of all without names."""
-    wanted = set(flows) or set(FLOWS)
+    wanted = set(flows) or set(EVERY_FLOW)
     return [process for process in processes(layout) if process.flow in wanted]
 
 
@@ -139,7 +139,7 @@ def stop_instances(layout: Layout, chosen: Sequence[Process]) -> None:
 
 def partitions_of(flow: str) -> int:
     """How many instances of a flow have something to read."""
-    found = AppliedOffsets(get_settings(), "fanline-dataflows").partitions(FLOWS[flow])
+    found = AppliedOffsets(get_settings(), "fanline-dataflows").partitions(EVERY_FLOW[flow])
     return max((partition + 1 for _, partition in found), default=get_settings().kafka_partitions)
 
 

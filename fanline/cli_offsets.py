@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 from connectors import moves, recovery
-from connectors.flows import FLOWS
+from connectors.flows import EVERY_FLOW
 from fanline.errors import ConfigurationError
 from fanline.settings import Settings, get_settings
 from stack import daemon
 from stack.layout import Layout
 from stack.table import processes
 
-FLOW = click.argument("flow", type=click.Choice(list(FLOWS)))
+FLOW = click.argument("flow", type=click.Choice(list(EVERY_FLOW)))
 
 
 @click.group()

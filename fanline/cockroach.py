@@ -13,9 +13,10 @@ connector's CockroachDBSourceInfoStructMaker. The messages in those pages are th
 """
 
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
-from fanline.changes import KEY_COLUMNS, Op, RowChange, deleted_row, parse_hlc
+from fanline.changes import KEY_COLUMNS, Op, RowChange, deleted_row, parse_hlc, row_change
 from fanline.errors import MalformedEvent
 
 _OPS = ("c", "u", "d", "r")
@@ -32,10 +33,28 @@ def parse_message(table: str, value: bytes) -> dict[str, Any]:
     return unwrapped(message)
 
 
+def change_in(
+    table: str, value: bytes, key: bytes | None, decode: Callable[[bytes], dict[str, Any]], *, late: bool = False
+) -> RowChange | None:
+    """The change in a record of a topic of row changes, whoever wrote it; None for a message that tells of no row.
+
+    `decode` reads Avro; `late` is that of `cockroach_change`. Raises `MalformedEvent`.
+    """
+    record = parse_message(table, value) if value.startswith(b"{") else decode(value)
+    if "__op" not in record and ("after" in record or "resolved" in record):
+        return cockroach_change(table, record, key, late=late)
+    return row_change(table, record)
+
+
 def unwrapped(message: dict[str, Any]) -> dict[str, Any]:
     """A message without the schema that was sent along."""
     payload = message.get("payload")
     return payload if isinstance(payload, dict) and message.keys() <= {"payload", "schema"} else message
+
+
+def resolved_us(message: dict[str, Any]) -> int | None:
+    """The time up to which a changefeed has sent everything, in microseconds; None for a message of a row."""
+    return parse_hlc("the changefeed", message["resolved"])[0] // 1_000 if "resolved" in message else None
 
 
 def cockroach_change(

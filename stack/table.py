@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from connectors.flows import FLOWS, UNHURRIED, metrics_port
+from connectors.flows import UNHURRIED, flows_of, metrics_port
 from fanline.addresses import audit_metrics_port
 from fanline.settings import Settings
 from stack import configuration
@@ -212,7 +212,7 @@ def _dataflows(layout: Layout) -> tuple[Process, ...]:
     chosen = instances(layout)
     return tuple(
         _dataflow(layout.settings, flow, instance, chosen.get(flow, 1))
-        for flow in FLOWS
+        for flow in flows_of(layout.settings.database_dialect)
         for instance in range(chosen.get(flow, 1))
     )
 

@@ -20,7 +20,8 @@ from connectors.messages import UNUSABLE, Message, event_id, message_of
 from connectors.offsets import Partition
 from fanline.addresses import registry_url
 from fanline.avro import AvroDecoder, SchemaRegistry
-from fanline.changes import TOPIC_PREFIX, row_change, table_of
+from fanline.changes import TOPIC_PREFIX, table_of
+from fanline.cockroach import change_in
 from fanline.errors import DependencyUnavailable, MalformedEvent
 from fanline.logging import get_logger
 from fanline.settings import Settings
@@ -177,11 +178,12 @@ class LogReader:
         if message.value is None:
             return
         try:
-            fields = self._decode(message.value)
             if message.topic.startswith(TOPIC_PREFIX):
-                batch.add_change(row_change(table_of(message.topic), fields), message.place, message.offset)
+                change = change_in(table_of(message.topic), message.value, message.key, self._decode)
+                if change is not None:
+                    batch.add_change(change, message.place, message.offset)
             else:
-                batch.add_event(message.topic, fields, event_id(message), message.timestamp_ms)
+                batch.add_event(message.topic, self._decode(message.value), event_id(message), message.timestamp_ms)
         except (MalformedEvent, *UNUSABLE) as error:
             # The flows send it to their dead letters; a stream only passes over it.
             topic, partition, offset = message.position

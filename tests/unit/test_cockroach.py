@@ -5,11 +5,12 @@ connector's CockroachDBSourceInfoStructMaker makes it.
 """
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
-from connectors import cockroach, connect
+from connectors import cockroach, connect, plan
 from connectors.connect_client import ConnectClient
 from connectors.decode import ChangeDecoder
 from connectors.messages import Message, Replayed
@@ -18,6 +19,7 @@ from fanline.changes import KEY_COLUMNS, row_change
 from fanline.cockroach import cockroach_change, parse_message
 from fanline.errors import MalformedEvent
 from fanline.settings import Settings
+from migrations.publications import CAPTURED
 
 PRODUCT = {
     "category": "Home & Kitchen",
@@ -225,6 +227,12 @@ def test_debeziums_unwrapped_row_has_the_same_shape():
 def test_a_row_of_an_initial_scan_keeps_its_place():
     change = decoded("follows", DEBEZIUM | {"op": "r"})
     assert (change.op, change.position) == ("r", (1747243394200039000, 3))
+
+
+def test_the_documented_changefeed_has_every_table_that_flows_read():
+    page = (plan.TEMPLATES.parents[1] / "docs/operations/cockroachdb.md").read_text()
+    [tables] = re.findall(r"CREATE CHANGEFEED FOR TABLE ([^;]*?)\nINTO", page)
+    assert [name.strip() for name in tables.split(",")] == [*CAPTURED, "outbox"]
 
 
 def test_every_captured_table_can_be_deleted_from():

@@ -1,3 +1,4 @@
+import json
 import time
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,22 @@ def decode(message: Message, convert: Any = None) -> tuple[list[Any], list[str],
 def test_an_event_is_named_after_its_topic_and_progress_keeps_its_place() -> None:
     (event, progress), reasons, _ = decode(message())
     assert (event.name, event.fields, progress, reasons) == ("follow.created", {"follower_id": "a"}, PROGRESS, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "made"),
+    [
+        ({"after": {"blocker_id": "a", "blocked_id": "b"}, "before": None, "updated": "3.0"}, "false"),
+        ({"after": None, "before": {"blocker_id": "a", "blocked_id": "b"}, "updated": "4.0"}, "true"),
+        ({"resolved": "4.0"}, None),
+    ],
+)
+def test_a_row_among_the_events_may_come_from_a_changefeed(value: dict[str, Any], made: str | None) -> None:
+    record = Message("cdc.blocks", 0, 0, b'["a", "b"]', json.dumps(value).encode(), (), 0)
+    *events, progress = decode(record)[0]
+    columns = {"blocker_id": "a", "blocked_id": "b", "__deleted": made}
+    assert [event.fields for event in events] == ([] if made is None else [columns])
+    assert progress == PROGRESS
 
 
 def test_a_batch_waits_for_the_outbox_rows_of_its_events() -> None:

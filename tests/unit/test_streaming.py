@@ -1,6 +1,7 @@
 """Streams: names, positions, who is told of a post, and what waits in a client's queue."""
 
 import asyncio
+import json
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,6 +13,7 @@ from api.errors import ApiError
 from api.streaming.batch import DISPATCHED, Batch
 from api.streaming.client import DELETE, NOTIFICATION, UPDATE, Client, Ended, Happening
 from api.streaming.hub import shows_in
+from api.streaming.log import LogReader
 from api.streaming.matching import hides, shows_at_home
 from api.streaming.position import (
     ARRIVAL_MARGIN_MS,
@@ -26,8 +28,9 @@ from api.streaming.position import (
 )
 from api.streaming.recent import PostEvent, Recent, post_event
 from api.streaming.streams import Stream, check_access, parse_stream
-from connectors.messages import UNUSABLE
+from connectors.messages import UNUSABLE, Message
 from fanline.changes import RowChange
+from fanline.settings import Settings
 from readmodels.entries import Entry
 from readmodels.home_rules import PostFacts, Viewer
 
@@ -303,3 +306,22 @@ def test_an_entry_of_a_repost_names_its_original() -> None:
     assert not event(9, repost_of_id=4).is_tagged
     assert event(9).is_listed
     assert not event(9, in_reply_to_account_id=str(uuid4())).is_listed
+
+
+def test_the_log_may_have_rows_of_a_changefeed() -> None:
+    async def nothing(_batch: Batch) -> None: ...
+
+    reader = LogReader(Settings(), (), 0, nothing, lambda: None, lambda _: None)
+    batch = Batch()
+    added, removed = ([str(uuid4()), str(uuid4())] for _ in range(2))
+    for offset, value in enumerate(
+        (
+            {"after": dict(zip(("blocker_id", "blocked_id"), added, strict=True)), "before": None, "updated": "3.0"},
+            {"resolved": "4.0"},
+            {"after": None, "before": None, "updated": "5.0"},
+            {"before": {}},
+        )
+    ):
+        key, text = json.dumps(removed).encode(), json.dumps(value).encode()
+        reader._add(batch, Message("cdc.blocks", 0, offset, key, text, (), 0))
+    assert batch.related == {UUID(person) for person in (*added, *removed)}

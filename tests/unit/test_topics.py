@@ -21,6 +21,13 @@ def test_rows_are_compacted_and_never_expire_while_events_do():
     assert topics["post.created"]["cleanup.policy"] == "delete"
 
 
+def test_on_cockroachdb_topics_take_messages_without_a_key_and_the_outbox_has_one():
+    topics = {topic.name: topic for topic in wanted(Settings(database_dialect="cockroach"))}
+    assert {"cdc.outbox", "dead-letter.outbox", "retry.outbox"} == topics.keys() - {t.name for t in wanted(Settings())}
+    assert not [name for name, topic in topics.items() if "compact" in topic.config["cleanup.policy"]]
+    assert topics["cdc.posts"].config["retention.ms"] == "-1"
+
+
 def test_partitions_follow_the_setting_where_keys_spread():
     topics = {topic.name: topic.partitions for topic in wanted(Settings(kafka_partitions=12))}
     assert (topics["cdc.posts"], topics["post.created"], topics["cdc.heartbeat"]) == (12, 12, 1)

@@ -20,7 +20,7 @@ from connectors.generations import generations
 from connectors.kafka_sink import KafkaRecord, KafkaSink
 from connectors.kafka_source import KafkaSource, Resume
 from connectors.messages import Message, Progress
-from dataflows import archive
+from dataflows import archive, outbox
 from dataflows.run import run_flow
 from fanline.errors import FanlineError
 from fanline.logging import configure_logging
@@ -49,7 +49,8 @@ class Plan:
 
     flow: str
     topics: list[str]
-    # redis, batch, coalescing, kafka, parquet, opensearch, sql, none (records are dropped), or archive: that whole flow
+    # redis, batch, coalescing, kafka, parquet, opensearch, sql, none (records are dropped);
+    # archive or outbox: that whole flow
     sink: str
     redis_url: str = ""
     cluster: bool = False
@@ -139,6 +140,8 @@ def build(plan: Plan) -> Dataflow:
     Path(plan.ready).touch()
     if plan.sink == "archive":
         return archive.build(plan.flow, plan.topics)
+    if plan.sink == "outbox":
+        return outbox.build(plan.flow, plan.topics)
     flow = Dataflow("child")
     group = group_of(plan.flow)
     resume: Resume = "committed" if plan.sink == "parquet" else "snapshot"
