@@ -7,7 +7,6 @@ time are left for another round.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +16,7 @@ from prometheus_client import start_http_server
 
 from audit.causes import Causes
 from audit.compare import Difference
+from audit.completeness import Completeness
 from audit.model import Model
 from audit.models import always_models
 from audit.sampling import sample
@@ -42,12 +42,12 @@ class AlwaysAudit:
     """One round after the other; one thread only. `wait` returns when the pipeline has passed all that is committed."""
 
     def __init__(
-        self, stores: Stores, models: Sequence[Model], wait: Callable[[], object], causes: Causes, settings: Settings
-    ) -> None:
+        self, stores: Stores, models: Sequence[Model], wait: Callable[[], object], causes: Causes, settings: Settings,
+        completeness: Completeness,
+    ) -> None:  # fmt: skip
         self._stores, self._models, self._pass, self._causes = stores, models, wait, causes
-        self._settings = settings
+        self._settings, self._completeness = settings, completeness
         self._waited = 0.0
-        self._results: dict[str, deque[tuple[float, bool]]] = {model.name: deque() for model in models}
 
     def round(self) -> float:
         """Looks once at a sample of everything; the seconds of work that it was, waits for the pipeline apart.
@@ -77,7 +77,7 @@ class AlwaysAudit:
         metrics.STALENESS_SECONDS.labels(model.name).set(time.monotonic() - began if suspects else 0.0)
         settled = [subject for subject in compared if subject not in moving]
         metrics.AUDITED.labels(model.name).inc(len(settled))
-        self._note(model, [subject not in drifting for subject in settled])
+        self._completeness.add(model.name, [subject not in drifting for subject in settled])
         for subject, difference in drifting.items():
             self._drifts(model, subject, difference)
         return drifting
@@ -128,16 +128,6 @@ class AlwaysAudit:
         else:
             _log.info("drift repaired", model=model.name, subject=str(subject))
 
-    def _note(self, model: Model, equal: Sequence[bool]) -> None:
-        now = time.monotonic()
-        results = self._results[model.name]
-        results.extend((now, each) for each in equal)
-        while results and results[0][0] < now - self._settings.audit_window_seconds:
-            results.popleft()
-        if results:
-            share = sum(each for _, each in results) / len(results)
-            metrics.COMPLETENESS.labels(model.name).set(share)
-
 
 def pause(worked: float, settings: Settings) -> float:
     """The seconds until the next round: there are two in the window that completeness is taken from at least."""
@@ -151,23 +141,26 @@ def run(settings: Settings, stop: threading.Event, port: int) -> None:
     except OSError as error:
         raise ConfigurationError(f"Port {port} for /metrics (FANLINE_METRICS_PORT) cannot be used: {error}.") from error
     _log.info("audit starts", sample=settings.audit_sample, seconds=settings.audit_seconds)
+    completeness = Completeness(settings.audit_window_seconds)
     while not stop.is_set():
         try:
-            _rounds(settings, stop)
+            _rounds(settings, stop, completeness)
         except (DependencyUnavailable, BarrierTimeout, psycopg.OperationalError) as error:
             _log.warning("the audit waits", reason=str(error))
+            completeness.expire()
             stop.wait(PAUSE_SECONDS)
     _log.info("audit ends")
 
 
-def _rounds(settings: Settings, stop: threading.Event) -> None:
+def _rounds(settings: Settings, stop: threading.Event, completeness: Completeness) -> None:
     stores = Stores(settings)
     try:
         stores.load_functions()
         with Barrier(settings) as barrier:
             audit = AlwaysAudit(
-                stores, always_models(settings), lambda: barrier.wait(BARRIER_SECONDS), Causes(settings), settings
-            )
+                stores, always_models(settings), lambda: barrier.wait(BARRIER_SECONDS), Causes(settings), settings,
+                completeness,
+            )  # fmt: skip
             while not stop.is_set():
                 stop.wait(pause(audit.round(), settings))
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 from connectors import flow_metrics
 from connectors.backlog import Backlog
-from connectors.flows import FLOWS, metrics_port
+from connectors.flows import metrics_port
 from connectors.letter_log import read_ledger, read_records
 from connectors.payload import Payloads
 from fanline.errors import FanlineError
@@ -36,8 +36,6 @@ class Causes:
 
     def of(self, flow: str, subject: Any) -> Cause:
         """The cause of a difference in what a flow writes about a subject (an id)."""
-        if flow not in FLOWS:
-            return Cause("No flow writes this read model.")
         letters = self._letters(flow, str(subject))
         starts = self._started_seconds_ago(flow)
         behind = self._behind(flow)

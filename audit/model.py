@@ -29,7 +29,7 @@ class Model:
     """The difference of each subject from the oracle; None: there is nothing of it to compare."""
     repair: Repair
     """Makes the subjects equal to the oracle. Safe while the flows write: it never undoes a newer change."""
-    flow: str = ""
+    flow: str
     """The flow that writes it: where the audit that always runs looks for the cause of a difference."""
 
 

@@ -60,8 +60,8 @@ def repair_notifications(stores: Stores, users: Sequence[UUID]) -> None:
 def notification_models() -> tuple[Model, Model]:
     """The lines of the registry."""
     return (
-        Model("notifications", people, check_notifications, repair_notifications),
-        Model("inboxes", people, check_inboxes, repair_inboxes),
+        Model("notifications", people, check_notifications, repair_notifications, "notifications"),
+        Model("inboxes", people, check_inboxes, repair_inboxes, "dispatcher"),
     )
 
 

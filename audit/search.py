@@ -16,7 +16,7 @@ from sinks.opensearch_client import OpenSearchClient
 def check_search(kind: Searchable) -> Check:
     """The check that documents of this kind are there, absent, and alike, their popularity apart; subjects are ids.
 
-    The newest write counts, refreshed or not. Nothing is compared while there is no index.
+    The newest write counts, refreshed or not. Where there is no index every document is missing.
     """
 
     def check(stores: Stores, subjects: Sequence[Any]) -> dict[Any, Difference | None]:
@@ -24,9 +24,8 @@ def check_search(kind: Searchable) -> Check:
         client = OpenSearchClient(stores.settings)
         try:
             alias = kind.read_alias(stores.settings.search_prefix)
-            if not client.behind([alias])[alias]:
-                return dict.fromkeys(subjects)
-            actual = client.documents(alias, [str(subject) for subject in subjects])
+            there = client.behind([alias])[alias]
+            actual = client.documents(alias, [str(subject) for subject in subjects]) if there else {}
         finally:
             client.close()
         return {subject: _compare(kind, expected.get(subject), actual.get(str(subject))) for subject in subjects}
@@ -35,13 +34,17 @@ def check_search(kind: Searchable) -> Check:
 
 
 def repair_search(kind: Searchable) -> Repair:
-    """The repair of documents of this kind: written again, in a new version."""
+    """The repair of documents of this kind: written again, in a new version.
+
+    Nothing while there is no index to write to: the flow builds it, from the database, when it starts.
+    """
 
     def repair(stores: Stores, subjects: Sequence[Any]) -> None:
         alias = kind.write_alias(stores.settings.search_prefix)
         client = OpenSearchClient(stores.settings)
         try:
-            write(client, stores.drive(search.writes(kind, list(subjects), alias)))
+            if client.behind([alias])[alias]:
+                write(client, stores.drive(search.writes(kind, list(subjects), alias)))
         finally:
             client.close()
 
@@ -54,7 +57,7 @@ def search_posts(stores: Stores, chosen: Sequence[int]) -> Sequence[int]:
     try:
         alias = search.POSTS.read_alias(stores.settings.search_prefix)
         if not client.behind([alias])[alias]:
-            return []
+            return chosen
         body = {"size": min(len(chosen), 1_000), "_source": False, "sort": [{"id": "desc"}]}
         answer = client.call("POST", f"/{alias}/_search", body)
     finally:

@@ -89,7 +89,7 @@ CHANNEL_SEND_SECONDS = Histogram(
 # The audit that always runs.
 COMPLETENESS = Gauge(
     "fanline_completeness_ratio",
-    "Share of reads equal to the database once the pipeline has passed it, by read model, of late.",
+    "Share of reads equal to the database once the pipeline has passed it, by read model, of late; none without reads.",
     ["model"],
 )
 STALENESS_SECONDS = Gauge(

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from audit.always import AlwaysAudit
 from audit.causes import Causes
+from audit.completeness import Completeness
 from audit.model import Model
 from audit.models import always_models
 from audit.stores import Stores
@@ -54,7 +55,10 @@ def stores(loaded: Stack) -> Iterator[Stores]:
 def always(loaded: Stack, stores: Stores) -> Iterator[AlwaysAudit]:
     settings = loaded.settings.model_copy(update={"audit_window_seconds": 0.001, "audit_repair": True})
     with Barrier(settings) as barrier:
-        yield AlwaysAudit(stores, always_models(settings), lambda: barrier.wait(60), Causes(settings), settings)
+        completeness = Completeness(settings.audit_window_seconds)
+        yield AlwaysAudit(
+            stores, always_models(settings), lambda: barrier.wait(60), Causes(settings), settings, completeness
+        )
 
 
 def model(always: AlwaysAudit, name: str) -> Model:
@@ -177,8 +181,7 @@ def test_what_changes_between_two_looks_is_no_drift(always: AlwaysAudit, stores:
 
     spoil_card(stores, person)
     drift = watched.check(stores, [person])
-    moving = Model("moving", watched.subjects, check, watched.repair)  # type: ignore[arg-type]
-    always._results["moving"] = always._results["account_cards"]
+    moving = Model("moving", watched.subjects, check, watched.repair, watched.flow)  # type: ignore[arg-type]
     assert always.look(moving, [person]) == {}
     watched.repair(stores, [person])
 
