@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported without saying so
 
-from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, typed_error
+from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, quiet_config, typed_error
 from connectors.offsets import Partition
 from fanline.errors import DependencyUnavailable
 from fanline.settings import Settings
@@ -39,7 +39,7 @@ class AppliedOffsets:
 
     def __init__(self, settings: Settings, client_id: str) -> None:
         self._settings = settings
-        self._admin = AdminClient(client_config(settings, client_id))
+        self._admin = AdminClient(client_config(settings, client_id) | quiet_config())
         self._asked: dict[tuple[str, tuple[Partition, ...]], Future[Any]] = {}
 
     def partitions(self, topics: Iterable[str]) -> list[Partition]:

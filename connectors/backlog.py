@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from connectors.applied import AppliedOffsets, Commit, Offsets
 from connectors.flows import FLOWS, group_of, topics_of
-from connectors.kafka_clients import consumer_config, typed_errors
+from connectors.kafka_clients import consumer_config, quiet_config, typed_errors
 from connectors.offsets import Partition
 from fanline.settings import Settings
 
@@ -96,7 +96,8 @@ class Backlog:
     def _times(self, look: Offsets) -> dict[Partition, int]:
         """The time of the first record at or after each offset, in ms."""
         if self._consumer is None:
-            self._consumer = Consumer(consumer_config(self._settings, "fanline-lag", "fanline-lag"))
+            config = consumer_config(self._settings, "fanline-lag", "fanline-lag") | quiet_config()
+            self._consumer = Consumer(config)
         times: dict[Partition, int] = {}
         left = set(look)
         deadline = time.monotonic() + LOOK_SECONDS

@@ -1,6 +1,7 @@
 """`fanline dlq`: the records that flows have rejected, and what to do with them."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -160,11 +161,13 @@ def select(letters: Sequence[Letter], reason: str, topic: str, partition: int | 
 
 def parse_offsets(text: str) -> list[range]:
     """`3,7-20` as ranges; raises `ConfigurationError`."""
-    try:
-        ends = [part.split("-") for part in text.split(",")]
-        return [range(int(each[0]), int(each[-1]) + 1) for each in ends if len(each) <= 2]
-    except ValueError:
-        raise ConfigurationError(f"{text!r} are no offsets; write for example 3,7-20.") from None
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part.strip())
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ConfigurationError(f"{text!r} are no offsets: {part!r} is no range; write for example 3,7-20.")
+        found.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return found
 
 
 def wait_until_read(flow: str, settings: Settings, timeout: float) -> None:

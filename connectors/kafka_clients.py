@@ -60,6 +60,14 @@ def consumer_config(settings: Settings, group: str, client_id: str) -> dict[str,
     }
 
 
+def quiet_config() -> dict[str, Any]:
+    """What a client adds that somebody waits for who is told in a sentence when Kafka does not answer.
+
+    The library would write each attempt to standard error besides. What is critical it still writes.
+    """
+    return {"log_level": 2}
+
+
 def unhurried_config() -> dict[str, Any]:
     """What a consumer adds that had rather be given many records at a time than each at once."""
     return {"fetch.min.bytes": 65_536, "fetch.wait.max.ms": 250}

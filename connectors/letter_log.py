@@ -6,7 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from connectors.flows import dead_letter_topic, retry_topic
-from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, client_config, consumer_config, typed_error, typed_errors
+from connectors.kafka_clients import (
+    REQUEST_TIMEOUT_SECONDS,
+    client_config,
+    consumer_config,
+    quiet_config,
+    typed_error,
+    typed_errors,
+)
 from connectors.letters import RESOLUTION, Ledger, Letter, Resolution, own_headers, resolution_value
 from connectors.messages import Message, message_of
 from connectors.replay import retry_headers
@@ -25,7 +32,7 @@ class LetterReader:
     def __init__(self, flows: Iterable[str], settings: Settings) -> None:
         self._settings = settings
         self._missing = {dead_letter_topic(flow) for flow in flows}
-        self._consumer = Consumer(consumer_config(settings, "fanline-dlq", "fanline-dlq"))
+        self._consumer = Consumer(consumer_config(settings, "fanline-dlq", "fanline-dlq") | quiet_config())
         self._unread: set[str] = set()
 
     def __enter__(self) -> "LetterReader":
@@ -130,13 +137,19 @@ class Resolver:
 
     def __init__(self, flow: str, settings: Settings) -> None:
         self._flow, self._settings = flow, settings
-        config = client_config(settings, f"dlq-{flow}") | {
-            "transactional.id": f"fanline-dlq-{flow}",
-            "message.max.bytes": MAX_REQUEST_BYTES,
-            "compression.type": "lz4",
-        }
+        config = (
+            client_config(settings, f"dlq-{flow}")
+            | quiet_config()
+            | {
+                "transactional.id": f"fanline-dlq-{flow}",
+                "message.max.bytes": MAX_REQUEST_BYTES,
+                "compression.type": "lz4",
+            }
+        )
         self._producer = Producer(config)
         with typed_errors(settings):
+            # A broker that is away is known sooner than a transaction gives up.
+            self._producer.list_topics(timeout=REQUEST_TIMEOUT_SECONDS)
             self._producer.init_transactions(TRANSACTION_SECONDS)
 
     def drop(self, letters: Sequence[Letter]) -> None:
@@ -214,7 +227,7 @@ def fetch(letter: Letter, settings: Settings) -> bytes | None:
     topic, partition, offset = letter.origin
     with (
         typed_errors(settings),
-        contextlib.closing(Consumer(consumer_config(settings, "fanline-dlq", "dlq"))) as reader,
+        contextlib.closing(Consumer(consumer_config(settings, "fanline-dlq", "dlq") | quiet_config())) as reader,
     ):
         reader.assign([TopicPartition(topic, partition, offset)])
         for record in reader.consume(1, REQUEST_TIMEOUT_SECONDS):

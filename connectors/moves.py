@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from connectors.applied import AppliedOffsets, Commit
 from connectors.flows import group_of, topics_of
-from connectors.kafka_clients import consumer_config, typed_errors
+from connectors.kafka_clients import consumer_config, quiet_config, typed_errors
 from connectors.offsets import Partition
 from fanline.errors import ConfigurationError
 from fanline.settings import Settings
@@ -98,7 +98,7 @@ def carry_out(flow: str, moves: Iterable[Move], settings: Settings) -> None:
     that they still hold when the flow dies before its first snapshot.
     """
     group = group_of(flow)
-    consumer = Consumer(consumer_config(settings, group, f"{group}-reset"))
+    consumer = Consumer(consumer_config(settings, group, f"{group}-reset") | quiet_config())
     try:
         with typed_errors(settings):
             targets = [TopicPartition(move.standing.topic, move.standing.partition, move.target) for move in moves]

@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from connectors.discovery import list_partitions
-from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, consumer_config, typed_errors
+from connectors.kafka_clients import REQUEST_TIMEOUT_SECONDS, consumer_config, quiet_config, typed_errors
 from connectors.payload import Payloads
 from fanline.settings import Settings
 
@@ -57,7 +57,7 @@ def find(settings: Settings, wanted: Iterable[Wanted], seconds: float = 30.0) ->
     by_topic: dict[str, list[Wanted]] = {}
     for each in wanted:
         by_topic.setdefault(each.topic, []).append(each)
-    consumer = Consumer(consumer_config(settings, "fanline-why", "fanline-why"))
+    consumer = Consumer(consumer_config(settings, "fanline-why", "fanline-why") | quiet_config())
     payloads = Payloads(settings)
     found: list[Record] = []
     try:

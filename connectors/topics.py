@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package
 )
 
 from connectors.flows import dead_letter_topic, flows_of, retry_topic
+from connectors.kafka_clients import client_config, quiet_config
 from fanline import addresses
 from fanline.errors import DependencyUnavailable, FanlineError
 from fanline.settings import Settings
@@ -113,7 +114,7 @@ def ensure_topics(settings: Settings, *, fix: bool = False) -> Ensured:
     With `fix`, differing configuration values are set. Partitions and replication are never changed here: another
     number of partitions moves keys, and their order is lost. Raises `DependencyUnavailable` when Kafka does not answer.
     """
-    admin = AdminClient({"bootstrap.servers": addresses.kafka_bootstrap_servers(settings)})
+    admin = AdminClient(client_config(settings, "fanline-topics") | quiet_config())
     topics = {topic.name: topic for topic in wanted(settings)}
     try:
         present = admin.list_topics(timeout=TIMEOUT_SECONDS).topics

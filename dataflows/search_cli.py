@@ -5,9 +5,11 @@ import time
 from typing import Any
 
 import click
+import psycopg
 
 from dataflows.effects import Performer
-from dataflows.search_rebuild import Building, rebuild, roll_back, totals, unfinished
+from dataflows.search_rebuild import Building, rebuild, roll_back, unfinished
+from fanline.database import connect, unavailable
 from fanline.errors import ConfigurationError
 from fanline.logging import configure_logging
 from fanline.settings import Settings, get_settings
@@ -67,10 +69,10 @@ def status(as_json: bool) -> None:
     """Show the indexes, how many documents they hold, and how many the database has for them."""
     configure_logging("search", level="warning")
     settings = get_settings()
-    client, performer = OpenSearchClient(settings), Performer(settings, "search")
+    wanted = totals(settings)
+    client = OpenSearchClient(settings)
     rows: list[dict[str, Any]] = []
     try:
-        wanted = totals(performer)
         for kind in KINDS:
             read, write = kind.read_alias(settings.search_prefix), kind.write_alias(settings.search_prefix)
             behind = client.behind([read, write])
@@ -87,7 +89,6 @@ def status(as_json: bool) -> None:
                     }
                 )
     finally:
-        performer.close()
         client.close()
     if as_json:
         click.echo(json.dumps(rows))
@@ -97,6 +98,15 @@ def status(as_json: bool) -> None:
             f"{row['kind']:<7}{row['state']:<11}{row['index'] or '-':<40}{row['documents']:>12,} documents, "
             f"{row['database']:,} in the database"
         )
+
+
+def totals(settings: Settings) -> dict[str, int]:
+    """How many documents the database has, by kind; raises `DependencyUnavailable` when it does not answer."""
+    with connect(settings, autocommit=True) as connection:
+        try:
+            return {kind.name: connection.execute(kind.total.encode()).fetchall()[0][0] for kind in KINDS}
+        except psycopg.OperationalError as error:
+            raise unavailable(error) from error
 
 
 class Progress:

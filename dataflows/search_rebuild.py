@@ -176,11 +176,6 @@ def unfinished(client: OpenSearchClient, kind: Searchable, prefix: str) -> str |
     return max((index for index in newer if not client.notes(index).get(LEFT)), default=None)
 
 
-def totals(performer: Performer) -> dict[str, int]:
-    """How many documents the database has, by kind."""
-    return {kind.name: performer.run(_total(kind)) for kind in KINDS}
-
-
 def _begin(client: OpenSearchClient, performer: Performer, kind: Searchable, prefix: str) -> Building:
     total = performer.run(_total(kind))
     index = unfinished(client, kind, prefix)

@@ -84,3 +84,9 @@ def test_every_command_explains_itself(name: str) -> None:
 def test_every_benchmark_is_in_the_table() -> None:
     table = (ROOT / "docs" / "guide" / "benchmarks.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w+)\.py` \|", table, re.MULTILINE)) == set(names())
+
+
+def test_every_page_of_operations_is_in_its_table_once() -> None:
+    folder = ROOT / "docs" / "operations"
+    listed = re.findall(r"^\| \[[^]]+\]\(([\w-]+\.md)\)", (folder / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in folder.glob("*.md") if page.name != "README.md")

@@ -128,10 +128,14 @@ def test_options_choose_letters() -> None:
     assert [each.offset for each in select(letters, "", "", 0, "1-5")] == [1]
 
 
-@pytest.mark.parametrize("text", ["x", "1-", "-1", "1,,2"])
+@pytest.mark.parametrize("text", ["x", "1-", "-1", "1,,2", "1-2-3", "1,2-3-4", "7-3", "+1", "1_0"])
 def test_offsets_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="no offsets"):
         parse_offsets(text)
+
+
+def test_offsets_and_ranges_of_them_are_read() -> None:
+    assert parse_offsets("3, 7-9,5-5") == [range(3, 4), range(7, 10), range(5, 6)]
 
 
 def test_bytes_are_shown_as_text_or_in_hexadecimal_digits_and_cut() -> None:
