@@ -104,7 +104,7 @@ async def compare(
 
     async def wait() -> None: ...
 
-    status_cards = Model("status_cards", lambda _, subjects: subjects.posts, check, lambda *_: None)
+    status_cards = Model("status_cards", lambda _, subjects: subjects.posts, check, lambda *_: None, "cards")
     part = Part("posts", lambda _, made, ids: build(made, ids), ("status_cards",))
     monkeypatch.setattr(run, "models", lambda _: (status_cards,))
     monkeypatch.setattr(run, "load", lambda *_: State("cards", serving=0, written=1, step=COMPARE))

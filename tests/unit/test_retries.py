@@ -25,6 +25,7 @@ OWN_CONNECTIONS = {
     "connectors/renewal.py": "slots, outside of any transaction",
     "connectors/replica.py": "reads, and alters the database and its publications",
     "dataflows/effects.py": "`Performer` runs every query again (connectors/waiting.py: TRANSIENT)",
+    "dataflows/search_cli.py": "reads",
     "fanline/cli_load.py": "loads a graph once; begun again by hand",
     "fanline/cli_demo.py": "loads a graph once; begun again by hand",
     "fanline/database.py": "is where the retries are",
