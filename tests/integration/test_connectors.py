@@ -224,12 +224,11 @@ def test_a_connector_begins_anew_with_another_database_and_leaves_nothing_behind
     topics.create_topics([NewTopic(topic, 1, 1)])[topic].result()
     here = "SELECT database FROM pg_replication_slots WHERE slot_name = %s AND active"
 
+    beat_at = "INSERT INTO heartbeat (id, ts) VALUES (1, %s) ON CONFLICT (id) DO UPDATE SET ts = excluded.ts"
+
     def beat(moment):
-        with psycopg.connect(moved.database_url.get_secret_value()) as connection:
-            connection.execute(
-                "INSERT INTO heartbeat (id, ts) VALUES (1, %s) ON CONFLICT (id) DO UPDATE SET ts = excluded.ts",
-                [moment],
-            )
+        with admin(settings, database) as connection:
+            connection.execute(beat_at, [moment])
 
     def has(moment):
         return lambda records: any(moment in (record.value() or b"").decode() for record in records)
@@ -259,11 +258,9 @@ def test_a_connector_begins_anew_with_another_database_and_leaves_nothing_behind
             with connect.client(settings) as client:
                 if client.config(name) is not None:
                     client.forget(name)
-            for each in (settings, moved):
-                with psycopg.connect(
-                    each.database_url.get_secret_value(), autocommit=True, user="postgres"
-                ) as cleaning:
-                    slots.drop(cleaning, name, 30)
+            for each in ("fanline", database):
+                with admin(settings, each) as connection:
+                    slots.drop(connection, name, 30)
             topics.delete_topics([topic])[topic].result()
 
 
