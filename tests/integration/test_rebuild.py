@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import pytest
@@ -33,12 +33,27 @@ from tests.conftest import Stack
 from tests.integration.api_world import Person, running_api
 from tests.integration.contract.readmodel_load import read
 
-GRAPH = scale_free(60, 800, seed=5)
-RATE = 40.0
+GRAPH, CALM_GRAPH = scale_free(60, 800, seed=5), scale_free(12, 24, seed=5)
+POSTS, RATE = 60, 20.0
 MODELS = generations.MODELS
 NAME = "rebuilt"
 """How the names of the people of these tests begin: only they are compared, whoever else earlier tests have left."""
+CALM = "rebuilt_calm"
+"""Some who post and follow now and then: of the others something is always under way when the command compares."""
 COMPARED = re.compile(r"^(\w+): ([\d,]+) compared with the database, ([\d,]+) equal; ", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The people of these tests."""
+
+    busy: Loaded
+    calm: Loaded
+
+    @property
+    def ids(self) -> list[UUID]:
+        """Everybody."""
+        return [*self.busy.ids, *self.calm.ids]
 
 
 @pytest.fixture(scope="module")
@@ -50,43 +65,47 @@ def stores(system: Stack) -> Iterator[Stores]:
 
 
 @pytest.fixture(scope="module")
-def crowd(system: Stack, stores: Stores) -> Loaded:
+def crowd(system: Stack, stores: Stores) -> Crowd:
     """People who have read everything that is kept only for those who read, and a poll."""
     asyncio.run(run.free(stores, rebuildable(system.settings).values(), waiter(system.settings, 120)))
-    loaded = load_graph(stores.connection, GRAPH, NAME)
+    made = Crowd(load_graph(stores.connection, GRAPH, NAME), load_graph(stores.connection, CALM_GRAPH, CALM))
 
     async def look(people: list[Person]) -> None:
         async with running_api(system.settings) as api:
-            await read(api, people)
             question = {"options": ["yes", "no"], "expires_in": 3600}
-            poll = (await api.status(people[0], "well?", poll=question))["poll"]
-            for number in (1, 2, 3):
-                (await api.post(f"/api/v1/polls/{poll['id']}/votes", people[number], json={"choices": [0]})).ok()
+            poll = (await api.status(people[-1], "well?", poll=question))["poll"]
+            for voter in people[:3]:
+                (await api.post(f"/api/v1/polls/{poll['id']}/votes", voter, json={"choices": [0]})).ok()
+            await read(api, people)
 
-    with admitted(stores.connection, loaded.ids, "Rebuild", public_url_of(system.settings)) as tokens:
-        names = zip(loaded.ids, loaded.usernames, strict=True)
+    with admitted(stores.connection, made.ids, "Rebuild", public_url_of(system.settings)) as tokens:
+        names = zip(made.ids, [*made.busy.usernames, *made.calm.usernames], strict=True)
         asyncio.run(look([Person(str(each), name, tokens[each]) for each, name in names]))
-    return loaded
+    return made
 
 
 @contextmanager
-def under_load(system: Stack, crowd: Loaded) -> Iterator[None]:
+def under_load(system: Stack, crowd: Crowd) -> Iterator[None]:
     """People post, follow and stop to follow until the block ends."""
     over, url = threading.Event(), public_url_of(system.settings)
 
     async def post(tokens: Mapping[UUID, str]) -> None:
         seed = 5
         while not over.is_set():
-            steps = plan(GRAPH, int(RATE), RATE, seed=seed)
-            outcome = await Poster(url, steps, tokens_by_number(steps, crowd.ids, tokens)).run()
-            assert outcome.failures == []
+            busy, calm = plan(GRAPH, POSTS, RATE, seed=seed), plan(CALM_GRAPH, 1, RATE, seed=seed)
+            posters = (
+                Poster(url, steps, tokens_by_number(steps, those.ids, tokens))
+                for steps, those in ((busy, crowd.busy), (calm, crowd.calm))
+            )
+            for outcome in await asyncio.gather(*(poster.run() for poster in posters)):
+                assert outcome.failures == []
             seed += 1
 
     def follow_and_unfollow() -> None:
         dice = random.Random(5)
         with database.connect(system.settings, autocommit=True) as own:
-            while not over.wait(0.02):
-                pair = dice.sample(crowd.ids, 2)
+            while not over.wait(0.04):
+                pair = dice.sample(crowd.busy.ids if dice.random() < 0.99 else crowd.calm.ids, 2)
                 if own.execute("DELETE FROM follows WHERE (follower_id, followee_id) = (%s, %s)", pair).rowcount == 0:
                     own.execute("INSERT INTO follows VALUES (%s, %s)", pair)
 
@@ -106,13 +125,13 @@ def under_load(system: Stack, crowd: Loaded) -> Iterator[None]:
 
 
 def test_every_model_is_rebuilt_switched_rolled_back_and_freed_under_load_and_stays_equal_to_sql(
-    system: Stack, stores: Stores, crowd: Loaded
+    system: Stack, stores: Stores, crowd: Crowd
 ) -> None:
     known = rebuildable(system.settings)
     with under_load(system, crowd):
         for model in MODELS:
             before = load(stores, model)
-            said = system.fanline("rebuild", model, "--prefix", NAME).stdout
+            said = system.fanline("rebuild", model, "--prefix", CALM).stdout
             assert "is kept for a rollback" in said, said
             compared = {name: (checked, equal) for name, checked, equal in COMPARED.findall(said)}
             assert compared.keys() == {check for part in known[model].parts for check in part.checks}
@@ -136,7 +155,7 @@ def test_every_model_is_rebuilt_switched_rolled_back_and_freed_under_load_and_st
     system.fanline("audit", "--prefix", NAME)
 
 
-def test_trends_and_search_are_built_again_in_one_go(system: Stack, stores: Stores, crowd: Loaded) -> None:
+def test_trends_and_search_are_built_again_in_one_go(system: Stack, stores: Stores, crowd: Crowd) -> None:
     tag = stores.rows(Query("SELECT username FROM users WHERE id = %(id)s", {"id": crowd.ids[0]}))[0]["username"]
     wrong = TAG.use_key(tag.encode(), 0)
     stores.redis([command(wrong, b"ZADD", 1, b"what no post has")])
@@ -146,7 +165,7 @@ def test_trends_and_search_are_built_again_in_one_go(system: Stack, stores: Stor
     system.fanline("audit", "--prefix", NAME)
 
 
-def test_an_interrupted_rebuild_goes_on_where_it_was(system: Stack, stores: Stores, crowd: Loaded) -> None:
+def test_an_interrupted_rebuild_goes_on_where_it_was(system: Stack, stores: Stores, crowd: Crowd) -> None:
     cards = replace(rebuildable(system.settings)["cards"])
     asyncio.run(run.begin(stores, cards, waiter(system.settings, 120)))
 
@@ -173,7 +192,7 @@ def test_an_interrupted_rebuild_goes_on_where_it_was(system: Stack, stores: Stor
     assert "freed generation" in system.fanline("rebuild", "--free").stdout
 
 
-def test_a_generation_that_differs_does_not_serve(system: Stack, stores: Stores, crowd: Loaded) -> None:
+def test_a_generation_that_differs_does_not_serve(system: Stack, stores: Stores, crowd: Crowd) -> None:
     system.fanline("rebuild", "cards", "--no-switch", "--prefix", NAME)
     built = load(stores, "cards")
     assert built.written is not None
