@@ -16,7 +16,11 @@ NAMES = (SEARCH, TRENDS)
 """The read models that `fanline rebuild` builds again in one go."""
 
 REASONS = {
-    "archive": "The archive keeps the log's own records and computes nothing of them: there is nothing to build again.",
+    "archive": (
+        "The archive keeps the log's own records and computes nothing of them: there is nothing to build again. Days "
+        "that Kafka still has are written again when the flow archive is stopped, their files are removed, and it is "
+        "sent back by fanline offsets reset archive --to TIME (docs/operations/rebuild.md)."
+    ),
     "notifications": "Notifications are rows of the database; what is built again of them is the model inboxes.",
 }
 """Why others are not built again, in a sentence."""

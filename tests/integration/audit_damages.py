@@ -16,7 +16,7 @@ from audit.trends import tags_of
 from audit.visitors import admitted
 from fanline.addresses import public_url
 from fanline.ids import first_id_at
-from readmodels import documents, inbox, incremental, search
+from readmodels import documents, inbox, incremental, search, trend_uses
 from readmodels.aggregates import INSTANCE, MINUTE, Series, floor_to
 from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
 from readmodels.counts import ACCOUNT_COUNTS, STATUS_COUNTS
@@ -28,7 +28,7 @@ from readmodels.poll_documents import POLL
 from readmodels.recents import recent_key
 from readmodels.relations import VIEWER
 from readmodels.timelines import timeline_key
-from readmodels.trends import DAY_MS, HISTORY_DAYS, tag_key, use_key
+from readmodels.trend_uses import POST, TAG
 from sinks.opensearch import write
 from sinks.opensearch_client import OpenSearchClient
 from tests.integration.contract.valkey import wait_until
@@ -63,7 +63,7 @@ def a_post(stores: Stores) -> int:
     """A post that is found in search and that somebody has done something with today."""
     posts = ids(stores, f"SELECT id FROM posts WHERE author_id IN ({OURS}) ORDER BY id DESC")
     for post in stores.drive(search.load(search.POSTS, posts)):
-        if stores.redis([command(use_key(int(str(post))), b"ZCARD")])[0]:
+        if stores.redis([command(POST.people_key(b"%d" % int(str(post))), b"ZCARD")])[0]:
             return int(str(post))
     raise AssertionError("nobody has done anything with a post")
 
@@ -210,13 +210,12 @@ def a_hashtag(stores: Stores) -> str:
 
 def lose_uses(stores: Stores, name: str) -> None:
     """A hashtag that nobody seems to have used."""
-    today = time.time_ns() // 1_000_000 // DAY_MS
-    stores.redis([command(tag_key(name.encode(), today - back), b"DEL") for back in range(HISTORY_DAYS)])
+    stores.redis([trend_uses.forget(TAG, name.encode(), time.time_ns() // 1_000_000)])
 
 
 def lose_a_use(stores: Stores, post: int) -> None:
     """A post that something less was done with."""
-    stores.redis([command(use_key(post), b"ZREMRANGEBYRANK", 0, 0)])
+    stores.redis([command(POST.people_key(b"%d" % post), b"ZREMRANGEBYRANK", 0, 0)])
 
 
 DAMAGES: Mapping[str, tuple[Subject, Damage]] = {

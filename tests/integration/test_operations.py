@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from connectors.letter_log import Resolver, read_ledger
 from connectors.letters import Letter
 from fanline import database
 from fanline.cli import fanline
+from sinks.parquet_query import open_archive, query
+from sinks.parquet_store import open_store
 from tests.conftest import Stack
 from tests.integration.contract.valkey import wait_until
 
@@ -225,6 +229,46 @@ def test_a_stopped_flow_is_reset_and_reads_everything_again_to_the_same_result(
     until_applied(system)
     assert is_right(system, person)
     wait_until(lambda: bool(answer("offsets", "recovery", FLOW)["stores"]), "the flow has a store again")
+
+
+def archived(system: Stack) -> Counter[tuple[Any, ...]]:
+    """The records in the archive, by topic, place and event."""
+    store = open_store(system.settings)
+    events = open_archive(store, every_record=True)
+    columns = "kafka_partition, kafka_offset, event_id"
+    return Counter(
+        (topic, *row.values())
+        for topic in store.topics()
+        for row in query(events, f'SELECT {columns} FROM "{topic}"').to_pylist()
+    )
+
+
+def test_a_day_of_the_archive_whose_files_are_gone_is_written_again_from_the_log(system: Stack) -> None:
+    system.fanline("load", "--people", "5", "--follows", "10", "--posts", "20", "--rate", "40", "--name", "kept")
+    system.fanline("dataflows", "stop", "archive")
+    try:
+        before, passed = archived(system), moves.standings("archive", system.settings)
+        assert sum(before.values()) > 0
+        today = datetime.now(UTC).date()
+        for folder in (system.settings.state_dir / "archive").glob(f"*/day={today}"):
+            shutil.rmtree(folder)
+        assert not archived(system)
+        system.fanline("offsets", "reset", "archive", "--to", f"{today}T00:00:00Z", "--yes")
+        hasty = Stack(system.settings, system.environment | {"FANLINE_ARCHIVE_FILE_SECONDS": "0.5"})
+        hasty.fanline("dataflows", "start", "archive")
+        wait_until(
+            lambda: all(
+                now.next >= then.next
+                for now, then in zip(moves.standings("archive", system.settings), passed, strict=True)
+            ),
+            "the flow has come to where it was",
+            60,
+        )
+    finally:
+        system.fanline("dataflows", "restart", "archive")
+    after = archived(system)
+    assert after & before == before
+    assert set(after.values()) == {1}
 
 
 def test_an_unknown_topic_or_a_place_that_is_none_is_refused_in_one_sentence(system: Stack) -> None:

@@ -18,7 +18,7 @@ from audit.stores import Stores
 from fanline.errors import ConfigurationError
 from fanline.settings import Settings
 from readmodels import documents, generations, incremental
-from rebuild import run
+from rebuild import otherwise, run
 from rebuild.models import Made, Part, Rebuildable, rebuildable
 from rebuild.run import Compared
 from rebuild.state import BUILD, COMPARE, KEPT, State, require_step
@@ -145,3 +145,7 @@ def test_a_generation_is_due_when_it_was_kept_long_enough() -> None:
     kept = State("cards", serving=1, written=0, step=KEPT, free_after=100.0)
     assert [kept.is_due(99.0), kept.is_due(100.0)] == [False, True]
     assert not State("cards", written=1, step=BUILD, free_after=100.0).is_due(101.0)
+
+
+def test_who_wants_the_archive_built_again_is_told_the_way_back() -> None:
+    assert "fanline offsets reset archive --to TIME" in str(otherwise.refuse("archive", []))
