@@ -12,7 +12,8 @@ A chunk index never goes away, and a chunk that is split moves followers to the 
 indices until it has passed the last one meets everybody (some twice, which a timeline does not mind).
 
 Where partitions keep no order across rows (CockroachDB), a change behind the last one may be a replay or may have been
-overtaken by another row's: the database is asked whether the follow is there (readmodels/following.py).
+overtaken by another row's: the database is asked whether the follow is there (readmodels/following.py), and so it is
+of rows that a snapshot has read.
 
 State: `push` (posts are pushed), `pull` (readers merge the author's recent list), `draining` (back to push: posts are
 pushed and still merged, until every follower's timeline has been backfilled).

@@ -7,11 +7,12 @@ from uuid import UUID
 import pytest
 
 from fanline.ids import pack_id
-from readmodels import documents, followers, timelines
+from readmodels import documents, followers, following, timelines
 from readmodels.cards import STATUS_CARD
-from readmodels.effects import call, command
+from readmodels.effects import call, command, drive
 from readmodels.entries import complete_above, newest_first, pack_entry
 from readmodels.followers import Edge, chunk_index
+from readmodels.following import Limits
 from tests.integration.redis_commands import Redis
 
 AUTHOR, VIEWER = UUID(int=1), UUID(int=2)
@@ -32,6 +33,28 @@ def all_followers(redis: Redis) -> list[bytes]:
         found += members
         index += 1
     return found
+
+
+def test_a_row_of_a_snapshot_that_is_read_again_brings_no_follow_back_that_has_ended(redis: Redis) -> None:
+    there: list[dict[str, UUID]] = [{"follower_id": VIEWER, "followee_id": AUTHOR}]
+    snapshot = Edge(VIEWER, AUTHOR, True, 0, followers.NOW, ordered=False)
+    end = edge(VIEWER, False, (7, 7))
+
+    def take(*edges: Edge) -> list[bytes]:
+        """What is kept after these."""
+        drive(
+            following.apply_edges(edges, Limits(800, 100, 16, 1_000)),
+            lambda batch: redis(*batch.commands),
+            lambda query: there if query.sql == followers.THERE else [{"id": AUTHOR}],
+        )
+        return all_followers(redis)
+
+    assert take(snapshot) == [VIEWER.bytes]
+    there.clear()
+    assert take(end) == []
+    other = UUID(int=3)
+    assert take(edge(other, True, (9, 9))) == [other.bytes]
+    assert take(snapshot, end) == [other.bytes]
 
 
 def test_chunks_hold_each_follower_once_while_they_split_and_shrink(redis: Redis) -> None:
