@@ -32,19 +32,24 @@ POSTS, RATE, BEFORE_THE_FAULT = 150, 50.0, 40
 PEOPLE, FOLLOWS = 40, 500
 GRAPH = scale_free(PEOPLE, FOLLOWS, seed=3)
 
-Fault = Callable[[Stack], None]
+Fault = Callable[[Stack], Callable[[], None]]
+"""Looks for what is to fail, while there is time; calling the result makes it fail at once, and mends it."""
 
 
 def kill(*names: str) -> Fault:
     """kill -9; the supervisor or the operator starts them again."""
 
-    def fault(system: Stack) -> None:
+    def fault(system: Stack) -> Callable[[], None]:
         processes = [psutil.Process(system.pid(name)) for name in names]
-        for process in processes:
-            process.kill()
-        # A large process takes a moment to give its port back.
-        psutil.wait_procs(processes, 30)
-        system.up()
+
+        def strike() -> None:
+            for process in processes:
+                process.kill()
+            # A large process takes a moment to give its port back.
+            psutil.wait_procs(processes, 30)
+            system.up()
+
+        return strike
 
     fault.__name__ = f"{' '.join(names)} killed"
     return fault
@@ -53,31 +58,40 @@ def kill(*names: str) -> Fault:
 def restart(name: str) -> Fault:
     """An orderly stop (of Postgres: a fast one) and a start."""
 
-    def fault(system: Stack) -> None:
-        server = psutil.Process(system.kill(name, signal.SIGINT))
-        server.wait(60)
-        system.up()
+    def fault(system: Stack) -> Callable[[], None]:
+        server = psutil.Process(system.pid(name))
+
+        def strike() -> None:
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
+            system.up()
+
+        return strike
 
     fault.__name__ = f"{name} restarted"
     return fault
 
 
-def wipe_redis(system: Stack) -> None:
-    stores = Stores(system.settings)
-    try:
-        stores.redis([Command(b"", pack(b"FLUSHALL"))])
-    finally:
-        stores.close()
+def wipe_redis(system: Stack) -> Callable[[], None]:
+    def strike() -> None:
+        stores = Stores(system.settings)
+        try:
+            stores.redis([Command(b"", pack(b"FLUSHALL"))])
+        finally:
+            stores.close()
+
+    return strike
 
 
+FLOWS = (
+    *("timelines", "followers", "cards"),
+    *("engagement", "notifications", "search", "trends", "aggregates", "dispatcher"),
+)
 FAULTS = [
-    kill("timelines"),
-    kill("followers", "cards"),
-    kill("engagement", "notifications", "search", "trends", "aggregates", "dispatcher"),
+    kill(*FLOWS),
     kill("api"),
-    kill("connect"),
+    kill("connect", "registry", "opensearch"),
     kill("kafka"),
-    kill("registry", "opensearch"),
     kill("valkey"),
     restart("postgres"),
     wipe_redis,
@@ -132,6 +146,7 @@ def test_nothing_is_lost_when(fault: Fault, system: Stack, crowd: Loaded) -> Non
     steps = plan(GRAPH, POSTS, RATE, seed=dice.randrange(1_000_000))
     writers = [crowd.ids[number] for number in {step.person for step in steps}]
     url = public_url_of(system.settings)
+    strike = fault(system)
     started, acknowledged = threading.Event(), 0
 
     def count(_: Acknowledged) -> None:
@@ -153,7 +168,8 @@ def test_nothing_is_lost_when(fault: Fault, system: Stack, crowd: Loaded) -> Non
         try:
             assert started.wait(60), "the load does not get going"
             change_follows(connection, crowd, dice)
-            fault(system)
+            assert load.is_alive(), "the load is over before anything fails"
+            strike()
         finally:
             load.join()
     [outcome] = outcomes
