@@ -28,7 +28,7 @@ from readmodels.cards import ACCOUNT_CARD, STATUS_CARD
 from readmodels.effects import Query, command
 from readmodels.followers import facts_key
 from tests.conftest import CHECKOUT, Stack
-from tests.integration.audit_damages import DAMAGES, NAME, a_post, lose_and_add_followers, somebody, spoil
+from tests.integration.audit_damages import DAMAGES, NAME, OURS, a_post, ids, lose_and_add_followers, somebody, spoil
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,11 @@ def test_a_round_looks_at_every_read_model_and_finds_nothing(
         always.round()
     looked_at = {name for name, number in before.items() if metric("fanline_audited_total", model=name) > number}
     assert looked_at == before.keys()
-    assert [entry for entry in logs if entry["event"] == "drift"] == []
+    # Other tests have changed rows of others by SQL, as the API never does.
+    ours = {
+        str(each) for each in (*ids(stores, OURS), *ids(stores, f"SELECT id FROM posts WHERE author_id IN ({OURS})"))
+    }
+    assert [entry for entry in logs if entry["event"] == "drift" and entry["subject"] in ours] == []
 
 
 def test_as_a_process_it_serves_its_metrics_and_ends_when_asked(loaded: Stack) -> None:

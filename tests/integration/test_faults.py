@@ -22,6 +22,7 @@ from demo.people import Loaded, load_graph
 from demo.plan import plan
 from demo.poster import Acknowledged, Outcome, Poster
 from fanline import database
+from fanline.errors import DependencyUnavailable
 from fanline.resp import pack
 from readmodels import trend_marks
 from readmodels.effects import Command
@@ -158,7 +159,7 @@ def test_nothing_is_lost_when(fault: Fault, system: Stack, crowd: Loaded) -> Non
     outcomes: list[Outcome] = []
     with (
         # The block ends with a delete of its sessions, for which a restarted database has no connection any more.
-        suppress(psycopg.errors.AdminShutdown),
+        suppress(DependencyUnavailable),
         database.connect(system.settings, autocommit=True) as connection,
         admitted(connection, writers, "Faults", url) as tokens,
     ):

@@ -7,7 +7,7 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -231,15 +231,15 @@ def test_a_stopped_flow_is_reset_and_reads_everything_again_to_the_same_result(
     wait_until(lambda: bool(answer("offsets", "recovery", FLOW)["stores"]), "the flow has a store again")
 
 
-def archived(system: Stack) -> Counter[tuple[Any, ...]]:
-    """The records in the archive, by topic, place and event."""
+def archived(system: Stack, day: date) -> Counter[tuple[Any, ...]]:
+    """The records of a day in the archive, by topic, place and event."""
     store = open_store(system.settings)
     events = open_archive(store, every_record=True)
     columns = "kafka_partition, kafka_offset, event_id"
     return Counter(
         (topic, *row.values())
         for topic in store.topics()
-        for row in query(events, f'SELECT {columns} FROM "{topic}"').to_pylist()
+        for row in query(events, f"SELECT {columns} FROM \"{topic}\" WHERE day = '{day}'").to_pylist()
     )
 
 
@@ -247,12 +247,12 @@ def test_a_day_of_the_archive_whose_files_are_gone_is_written_again_from_the_log
     system.fanline("load", "--people", "5", "--follows", "10", "--posts", "20", "--rate", "40", "--name", "kept")
     system.fanline("dataflows", "stop", "archive")
     try:
-        before, passed = archived(system), moves.standings("archive", system.settings)
-        assert sum(before.values()) > 0
         today = datetime.now(UTC).date()
+        before, passed = archived(system, today), moves.standings("archive", system.settings)
+        assert sum(before.values()) > 0
         for folder in (system.settings.state_dir / "archive").glob(f"*/day={today}"):
             shutil.rmtree(folder)
-        assert not archived(system)
+        assert not archived(system, today)
         system.fanline("offsets", "reset", "archive", "--to", f"{today}T00:00:00Z", "--yes")
         hasty = Stack(system.settings, system.environment | {"FANLINE_ARCHIVE_FILE_SECONDS": "0.5"})
         hasty.fanline("dataflows", "start", "archive")
@@ -266,7 +266,7 @@ def test_a_day_of_the_archive_whose_files_are_gone_is_written_again_from_the_log
         )
     finally:
         system.fanline("dataflows", "restart", "archive")
-    after = archived(system)
+    after = archived(system, today)
     assert after & before == before
     assert set(after.values()) == {1}
 

@@ -7,12 +7,11 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from confluent_kafka import KafkaError, Producer
 
@@ -89,10 +88,7 @@ def write(stack: Stack, name: str) -> None:
     """A set of people, with follows, posts, likes and more: all that the flows read."""
     settings, url = stack.settings, public_url_of(stack.settings)
     steps = plan(GRAPH, POSTS, RATE, seed=5)
-    with (
-        suppress(psycopg.errors.AdminShutdown),
-        database.connect(settings, autocommit=True) as connection,
-    ):
+    with database.connect(settings, autocommit=True) as connection:
         people = load_graph(connection, GRAPH, name).ids
         writers = [people[number] for number in {step.person for step in steps}]
         with admitted(connection, writers, "Poison", url) as tokens:
@@ -261,9 +257,11 @@ def test_a_bad_record_in_any_topic_is_a_dead_letter_of_each_flow_that_reads_it_a
     system: Stack,
 ) -> None:
     written = spoil(system)
-    with Barrier(system.settings, FLOWS) as barrier:
+    # The archive looks at records when it makes a file of them: contract/test_archive.py.
+    flows = [flow for flow in FLOWS if flow != "archive"]
+    with Barrier(system.settings, flows) as barrier:
         barrier.wait(60)
-    for flow, ledger in ledgers(system).items():
+    for flow, ledger in read_ledgers(flows, system.settings).items():
         expected = set().union(*(written[topic] for topic in FLOWS[flow]))
         letters = [letter for letter in ledger.open() if letter.origin in expected]
         assert {letter.origin for letter in letters} == expected, flow

@@ -238,8 +238,9 @@ def test_a_switch_waits_for_the_pipeline_and_says_who_is_behind(system: Stack) -
         system.fanline("connectors", "resume", "fanline-outbox")
     system.fanline("dataflows", "stop", "followers")
     try:
+        somebody = uuid.uuid4()
         with connect(system.settings) as connection:
-            person(connection)
+            connection.execute("INSERT INTO users (id, username) VALUES (%s, %s)", (somebody, f"d{somebody.hex[:12]}"))
         with pytest.raises(BarrierTimeout, match="fanline-followers lacks"):
             renewal.drain(system.settings, 30)
     finally:
