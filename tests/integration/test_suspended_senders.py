@@ -27,6 +27,7 @@ SUBSCRIBE = """
 INSERT INTO push_subscriptions (id, session_id, user_id, endpoint, key_p256dh, key_auth)
 SELECT %(id)s, s.id, s.user_id, 'https://push.example/', '', '' FROM sessions s WHERE s.user_id = %(user_id)s LIMIT 1
 """
+LONG_AGO = datetime.fromtimestamp(0, UTC)
 APPOINT = "UPDATE identities SET role = 'moderator' WHERE user_id = %(id)s"
 
 
@@ -71,7 +72,7 @@ class World:
         rows = self.api.context.database.rows
         mailed = await rows(mail.sql, mail.parameters)
         pushed = await rows(message.sql, message.parameters)
-        missed = await rows(MISSED_NOTIFICATIONS, {"user_id": me, "above": 0})
+        missed = await rows(MISSED_NOTIFICATIONS, {"user_id": me, "above": 0, "since": LONG_AGO, "after": 0})
         return [
             {str(row["id"]) for row in mailed},
             {str(row["notification_id"]) for row in pushed},
